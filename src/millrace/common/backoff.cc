@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/common/backoff.h"
+
+#include <algorithm>
+
+namespace millrace {
+
+std::chrono::milliseconds Backoff::NextWait() {
+  const auto longest = next_.count();
+  next_ = std::min(next_ * 2, options_.wait_max);
+  ++attempts_;
+  std::uniform_int_distribution<int64_t> wait((longest + 1) / 2, longest);
+  return std::chrono::milliseconds(wait(random_));
+}
+
+}  // namespace millrace

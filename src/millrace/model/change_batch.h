@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "millrace/model/position.h"
+#include "millrace/model/row_batch.h"
+#include "millrace/model/table.h"
+
+namespace millrace {
+
+// What happened to a row. `kRead` is a row of a snapshot.
+enum class ChangeOp : uint8_t { kInsert = 1, kUpdate = 2, kDelete = 3, kTruncate = 4, kRead = 5 };
+
+inline constexpr uint32_t kNoRow = UINT32_MAX;
+
+// A committed transaction, or for snapshots a run of rows that join at `end_lsn`.
+struct Transaction {
+  Lsn end_lsn;
+  TimestampMicros commit_ts = 0;
+  Xid xid;
+};
+
+// One change event; its images are rows of its TableChanges.
+struct Change {
+  uint64_t ordinal = 0;       // in its transaction, over all tables, from 1; see RowVersion
+  uint32_t transaction = 0;   // index into ChangeBatch::transactions
+  uint32_t new_row = kNoRow;  // row of new_rows: insert, update, read
+  // Row of old_rows: delete, and an update whose key changed or whose identity is full. With the
+  // default identity only the key columns hold values; the others are NULL.
+  uint32_t old_row = kNoRow;
+  ChangeOp op = ChangeOp::kInsert;
+};
+
+// A value of a new row that PostgreSQL did not send because it did not change and is stored out of
+// line. The column holds NULL in its place until the engine fills it from state.
+struct UnchangedToast {
+  uint32_t new_row = 0;
+  uint32_t column = 0;
+};
+
+// The changes of one table, in commit order.
+struct TableChanges {
+  explicit TableChanges(TablePtr t) : table(std::move(t)), new_rows(table->columns), old_rows(table->columns) {}
+
+  TablePtr table;
+  RowBatch new_rows;
+  RowBatch old_rows;
+  std::vector<Change> changes;
+  std::vector<UnchangedToast> unchanged_toast;  // ascending by new_row
+};
+
+// Whole transactions in commit order, decoded into columns table by table: the unit that capture
+// hands to the engine. Owned by one thread at a time.
+struct ChangeBatch {
+  std::vector<Transaction> transactions;
+  std::vector<TableChanges> tables;  // each table at most once
+  // Where the source goes on once this batch is durable; the end_lsn of the last transaction, or
+  // further where the WAL behind it holds nothing for us.
+  SourcePosition end;
+  size_t row_count = 0;
+  size_t byte_size = 0;
+  // Rows of the first snapshot; the last such batch has snapshot_complete.
+  bool is_snapshot = false;
+  bool snapshot_complete = false;
+};
+
+}  // namespace millrace

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "millrace/model/position.h"
+
+namespace millrace {
+
+// What data_dir knows about the source from earlier runs. Empty before the first.
+struct SourceState {
+  // The system identifier of the server that data_dir belongs to; 0: none yet.
+  uint64_t system_identifier = 0;
+  uint32_t timeline = 0;
+  // A slot was about to be made, or the first snapshot was not complete, when an earlier run ended:
+  // a slot of our name is ours to drop and make again.
+  bool slot_pending = false;
+  // Everything before it is durable here. Nothing before the first snapshot is complete.
+  std::optional<SourcePosition> position;
+};
+
+}  // namespace millrace

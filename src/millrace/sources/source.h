@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "millrace/common/result.h"
+#include "millrace/model/change_batch.h"
+#include "millrace/model/position.h"
+#include "millrace/model/source_state.h"
+#include "millrace/model/table.h"
+
+namespace millrace::sources {
+
+// Keeps SourceState in data_dir. Implemented by the pipeline; each call is durable when it returns.
+class SourceStateStore {
+ public:
+  virtual ~SourceStateStore() = default;
+  // A slot is about to be made on this server. Drops what an unfinished snapshot left behind.
+  virtual Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) = 0;
+};
+
+// For status and readiness; a snapshot of counters, read from any thread.
+struct SourceStatus {
+  std::string slot;
+  Lsn received_lsn;       // newest WAL position that the server has sent
+  Lsn confirmed_lsn;      // what the server was told that it may forget
+  Lsn server_lsn;         // newest WAL position that the server has
+  uint64_t retained_wal_bytes = 0;
+  TimestampMicros last_commit_ts = 0;  // commit time of the newest transaction read
+  // Steady-clock time at which a heartbeat came back through the slot; nothing before the first.
+  std::optional<std::chrono::steady_clock::time_point> heartbeat_seen;
+  std::optional<std::chrono::steady_clock::time_point> keepalive_seen;
+  bool connected = false;
+  bool snapshot_running = false;
+  uint64_t snapshot_rows = 0;
+  std::string snapshot_table;  // the one being read
+  std::string last_error;
+};
+
+// A Source reads committed transactions, in commit order, out of one database.
+//
+// Lifecycle: Open(), then Poll() and Take() any number of times, then Close(). After kUnavailable
+// or kTimedOut the caller calls Close(), waits, and starts again from Open() with the state that is
+// durable by then; everything that was read but is not durable is read again. Other errors end the
+// run.
+//
+// Threads: one thread (mr-capture) makes every call but Confirm(), GetStatus() and Tables(), which
+// any thread may make.
+class Source {
+ public:
+  Source() = default;
+  Source(const Source&) = delete;
+  Source& operator=(const Source&) = delete;
+  virtual ~Source() = default;
+
+  // Connects, and looks at the tables of the configuration, with their columns and keys.
+  // kFailedPrecondition, kPermissionDenied or kNotFound with the remedy if the server cannot serve
+  // this pipeline.
+  virtual Status Connect() = 0;
+
+  // REQUIRES: Connect() succeeded once.
+  virtual std::vector<TablePtr> Tables() const = 0;
+
+  // Makes or checks publication and slot and goes on at `state.position`; without a position it
+  // begins the first snapshot, calling `store` before it makes the slot. Never starts wrong: a slot
+  // without our state, a position that the slot cannot serve, another server or timeline fail with
+  // kFailedPrecondition and the choices.
+  //
+  // `snapshot_order`: full names of the tables in the order in which the snapshot reads them.
+  virtual Status Start(const SourceState& state, SourceStateStore& store,
+                       const std::vector<std::string>& snapshot_order) = 0;
+
+  // Reads what the server has sent, waiting up to `wait` if there is nothing, and answers
+  // keep-alives. What is read gathers in an open batch, see Pending().
+  virtual Status Poll(std::chrono::milliseconds wait) = 0;
+
+  // What Take() would give: whole transactions only. `can_take` is false while a transaction is
+  // half read.
+  struct PendingBatch {
+    size_t rows = 0;
+    size_t bytes = 0;
+    size_t transactions = 0;
+    bool can_take = false;
+    // Nothing but a newer position: an idle or busy-elsewhere database.
+    bool position_only = false;
+    // steady-clock time at which the oldest of it was read.
+    std::chrono::steady_clock::time_point since;
+  };
+  virtual PendingBatch Pending() const = 0;
+
+  // Hands over the open batch. REQUIRES: Pending().can_take.
+  virtual std::unique_ptr<ChangeBatch> Take() = 0;
+
+  // Everything before `durable` may be forgotten by the server. Told to it by the next Poll(); never
+  // goes back. Called by the engine once a batch is durable.
+  virtual void Confirm(Lsn durable) = 0;
+
+  virtual SourceStatus GetStatus() const = 0;
+
+  // Tells the server the last confirmed position, so that it need not send it again, and
+  // disconnects. May be called more than once.
+  virtual void Close() = 0;
+};
+
+// A finding of `millrace check`.
+struct CheckFinding {
+  enum class Level { kOk, kWarning, kError } level = Level::kOk;
+  std::string subject;  // "source", "sink 'live'"
+  std::string text;     // one sentence; for problems with the remedy
+};
+
+}  // namespace millrace::sources

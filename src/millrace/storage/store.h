@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "millrace/common/result.h"
+#include "millrace/common/strong_id.h"
+#include "millrace/model/position.h"
+#include "millrace/model/source_state.h"
+#include "millrace/model/stream.h"
+
+namespace millrace::storage {
+
+// A keyed collection of state rows in data_dir: the rows of a reference table, or the addresses of a
+// stream's outputs. Given once for each name and kept.
+using StateTableId = StrongId<uint32_t, struct StateTableIdTag>;
+
+// What one micro-batch changes, committed as one: state, outputs and source position cannot
+// disagree. Later changes of a key win. Not thread-safe.
+class StoreBatch {
+ public:
+  virtual ~StoreBatch() = default;
+  virtual void PutState(StateTableId table, std::string_view key, std::string_view row) = 0;
+  virtual void DeleteState(StateTableId table, std::string_view key) = 0;
+  // Drops every row of `table` that was there before this batch.
+  virtual void ClearState(StateTableId table) = 0;
+  // REQUIRES: record.first is the end of the log plus what this batch has appended. Rows become
+  // readable by sinks at the commit, or for snapshot outputs when the snapshot is complete.
+  virtual void AppendOutput(const OutputRecord& record) = 0;
+  virtual void SetPosition(SourcePosition position) = 0;
+};
+
+// How far one sink is.
+struct DeliveryState {
+  Offset delivered;       // everything before it is durable in the target
+  std::string plan;       // the sink's own plan of a delivery whose outcome may be unknown; or empty
+  bool started = false;   // the sink has been given rows before
+};
+
+// Store keeps everything that survives a restart: state rows, the output log, source position and
+// delivery states. One Store a data_dir, held by a lock file for the life of the process.
+//
+// Threads: any thread may call any method; Commit() is called by the engine thread only.
+//
+// Formats: docs/formats/. A newer format is refused with kUnsupported and the versions.
+//
+// Errors: kResourceExhausted when the disk is full, kCorruption when bytes are not what was written,
+// kFailedPrecondition when another process holds data_dir.
+class Store {
+ public:
+  Store() = default;
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+  virtual ~Store() = default;
+
+  // A random name, made with data_dir: what tokens and positions in targets begin with, so that
+  // offsets of another data_dir are never taken for ours.
+  virtual std::string_view instance_id() const = 0;
+
+  // What earlier runs left. `epoch` included in position.
+  virtual Result<SourceState> LoadSourceState() = 0;
+  // Durably records that a slot is about to be made, and drops every output and state row of an
+  // unfinished snapshot. REQUIRES: no snapshot has been completed here.
+  virtual Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) = 0;
+  // Makes the snapshot's outputs readable; durable when it returns, with the position from which
+  // streaming goes on.
+  virtual Status CompleteSnapshot(SourcePosition position) = 0;
+
+  virtual Result<StateTableId> OpenStateTable(std::string_view name) = 0;
+  // The stream with its id and the version of its columns: the stored one, or a new one if the
+  // columns differ from the newest stored. Ids in `stream` are ignored.
+  virtual Result<StreamPtr> OpenStream(const Stream& stream) = 0;
+
+  // The rows of `keys`, in their order; nothing where there is none.
+  virtual Result<std::vector<std::optional<std::string>>> GetState(
+      StateTableId table, std::span<const std::string> keys) = 0;
+  // Calls `row` for each row of `table` in key order until it returns a failure.
+  virtual Status ScanState(
+      StateTableId table,
+      const std::function<Status(std::string_view key, std::string_view row)>& row) = 0;
+
+  virtual std::unique_ptr<StoreBatch> NewBatch() = 0;
+  // Applies `batch` atomically and, when it returns, durably (one fdatasync).
+  virtual Status Commit(std::unique_ptr<StoreBatch> batch) = 0;
+
+  // The output log's readable end: the offset that the next row gets.
+  virtual Offset ReadableEnd() const = 0;
+  // The end of everything appended, a running snapshot's outputs included.
+  virtual Offset AppendEnd() const = 0;
+  // The oldest offset that is kept.
+  virtual Offset LogBegin() const = 0;
+  // The record that holds `offset`. kNotFound below LogBegin(). REQUIRES: offset < ReadableEnd().
+  virtual Result<OutputRecord> ReadOutput(Offset offset) = 0;
+  // Blocks until ReadableEnd() > `offset`, `deadline`, or `stop`.
+  virtual void WaitForOutput(Offset offset, std::chrono::steady_clock::time_point deadline,
+                             std::stop_token stop) = 0;
+  // Drops records that end at or before `offset`; LogBegin() rises.
+  virtual Status TruncateOutput(Offset offset) = 0;
+  virtual uint64_t OutputLogBytes() const = 0;
+
+  virtual Result<DeliveryState> LoadDelivery(std::string_view sink) = 0;
+  // Replaces it. With `sync` it is durable when the call returns.
+  virtual Status SaveDelivery(std::string_view sink, const DeliveryState& state, bool sync) = 0;
+};
+
+}  // namespace millrace::storage
