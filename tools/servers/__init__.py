@@ -1,0 +1,19 @@
+"""Real servers on loopback for local runs and tests.
+
+Each class starts one server in a folder of its own:
+
+    from servers import ClickHouse, Kafka, Postgres, Redis
+
+    with Postgres(tmp / "postgres", die_with_parent=True) as postgres:
+        postgres.sql("SELECT 1")
+        postgres.kill()     # kill -9 of all its processes
+        postgres.start()    # again, same port and data
+"""
+
+from .clickhouse import ClickHouse
+from .kafka import Kafka
+from .postgres import Postgres
+from .redis import Redis
+from .server import Server, ServerError
+
+__all__ = ["ClickHouse", "Kafka", "Postgres", "Redis", "Server", "ServerError"]
