@@ -143,7 +143,11 @@ class Postgres(Server):
         command += ["-c", f"listen_addresses={HOST}"]
         for key, value in self.settings.items():
             command += ["-c", f"{key}={value}"]
-        return self._as_account(command)
+        return command
+
+    def _launch(self, command):
+        # A change of user clears the parent death signal, so that is set after it.
+        return self._as_account(super()._launch(command))
 
     def _answers(self):
         result = subprocess.run(

@@ -37,10 +37,20 @@ def _stat_fields(pid):
         return None
 
 
+def _is_ended(pid, state):
+    """A zombie has ended, except that one whose other threads still end holds their sockets."""
+    if state == "Z":
+        try:
+            return len(os.listdir(f"/proc/{pid}/task")) <= 1
+        except FileNotFoundError:
+            return True
+    return state == "X"
+
+
 def identify(pid):
     """The identity of a live process; None if it ended, also while nobody has reaped it."""
     fields = _stat_fields(pid)
-    if fields is None or fields[0] in ("Z", "X"):
+    if fields is None or _is_ended(pid, fields[0]):
         return None
     return ProcessId(pid, int(fields[19]), _boot_id())
 

@@ -60,6 +60,12 @@ class Server:
         """The command line of the server in the foreground."""
         raise NotImplementedError
 
+    def _launch(self, command):
+        """The command line that runs `command` with the wanted privileges and signals."""
+        if self.die_with_parent:
+            return ["setpriv", "--pdeathsig", self.parent_death_signal, *command]
+        return command
+
     def _environment(self):
         return {}
 
@@ -202,9 +208,7 @@ class Server:
                 )
 
     def _spawn(self):
-        command = self._command()
-        if self.die_with_parent:
-            command = ["setpriv", "--pdeathsig", self.parent_death_signal, *command]
+        command = self._launch(self._command())
         environment = {**os.environ, **self._environment(), MARKER: str(self.directory)}
         with open(self.log_path, "ab") as log:
             self._child = subprocess.Popen(
