@@ -75,6 +75,7 @@ struct Options {
   std::uint64_t seed = 1;
   std::int64_t count = 0;  // 0 is without end
   double duration = 0;     // seconds; 0 is without end
+  bool async_commit = false;
 };
 
 std::optional<Mix> ParseMix(const std::string& text) {
@@ -299,9 +300,11 @@ class Generator {
         {"content", "UPDATE content SET title = $2, length_seconds = $3 WHERE id = $1"},
     }};
     // Every connection looks at the same schema, whatever the role's settings are.
-    Result path = Execute("SET search_path TO public");
-    if (PQresultStatus(path.get()) != PGRES_COMMAND_OK) {
-      return ServerFailed("cannot set search_path", path.get());
+    const Result settings = Execute(options_.async_commit
+                                        ? "SET search_path TO public; SET synchronous_commit TO off"
+                                        : "SET search_path TO public");
+    if (PQresultStatus(settings.get()) != PGRES_COMMAND_OK) {
+      return ServerFailed("cannot change the session's settings", settings.get());
     }
     for (const auto& [name, sql] : kStatements) {
       const Result result(PQprepare(connection_.get(), name, sql, 0, nullptr));
@@ -746,6 +749,8 @@ int main(int argc, char** argv) {
   app.add_option("--duration", options.duration, "end after this many seconds; 0 is never")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_flag("--async-commit", options.async_commit,
+               "do not wait for the disk at each commit; many small transactions are quicker");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -12,8 +12,18 @@ Each class starts one server in a folder of its own:
 
 from .clickhouse import ClickHouse
 from .kafka import Kafka
+from .pipeline import Generator, Millrace
 from .postgres import Postgres
 from .redis import Redis
 from .server import Server, ServerError
 
-__all__ = ["ClickHouse", "Kafka", "Postgres", "Redis", "Server", "ServerError"]
+__all__ = [
+    "ClickHouse",
+    "Generator",
+    "Kafka",
+    "Millrace",
+    "Postgres",
+    "Redis",
+    "Server",
+    "ServerError",
+]

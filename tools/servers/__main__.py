@@ -6,9 +6,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import ClickHouse, Kafka, Postgres, Redis, ServerError
+from . import ClickHouse, Generator, Kafka, Millrace, Postgres, Redis, ServerError
+from .server import HOST
 
-NAMES = ("postgres", "redis", "clickhouse", "kafka")
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "engagement"
+PROGRAMS = ROOT / "build" / "release"
+
+SERVERS = ("postgres", "redis", "clickhouse", "kafka")
+# They need the servers above and the variables that `env` prints.
+PIPELINE = ("millrace", "generator")
 DEFAULT_PORTS = {
     "POSTGRES": 55432,
     "REDIS": 56379,
@@ -16,6 +23,17 @@ DEFAULT_PORTS = {
     "CLICKHOUSE_TCP": 59000,
     "KAFKA": 59092,
     "KAFKA_CONTROLLER": 59093,
+    "ADMIN": 7070,
+}
+ACTIONS = {
+    "start": "start what does not run, and wait until it answers",
+    "stop": "ask it to end; kill it if it does not",
+    "kill": "SIGKILL to it and all its processes",
+    "restart": "stop, then start",
+    "status": "a line each; exit 0 if all answer",
+    "ports": "exit 0 if the ports of what does not run are free",
+    "env": "the variables that the example's millrace.yaml reads",
+    "clean": "kill it and remove its data",
 }
 
 
@@ -29,70 +47,116 @@ def ports(base):
     }
 
 
-def make(name, directory, port):
-    folder = directory / name
-    if name == "postgres":
-        return Postgres(folder, port["POSTGRES"])
-    if name == "redis":
-        return Redis(folder, port["REDIS"])
-    if name == "clickhouse":
+class Local:
+    """The servers of one folder."""
+
+    def __init__(self, directory, port):
+        self.directory = directory
+        self.port = port
+
+    def make(self, name):
+        return getattr(self, name)()
+
+    def postgres(self):
+        return Postgres(self.directory / "postgres", self.port["POSTGRES"])
+
+    def redis(self):
+        return Redis(self.directory / "redis", self.port["REDIS"])
+
+    def clickhouse(self):
         password = os.environ.get("CH_PASSWORD")
         users = {"millrace": password} if password else None
-        return ClickHouse(folder, port["CLICKHOUSE"], tcp_port=port["CLICKHOUSE_TCP"],
-                          users=users, watchdog=True)  # fmt: skip
-    return Kafka(folder, port["KAFKA"], controller_port=port["KAFKA_CONTROLLER"])
+        return ClickHouse(self.directory / "clickhouse", self.port["CLICKHOUSE"],
+                          tcp_port=self.port["CLICKHOUSE_TCP"], users=users, watchdog=True)  # fmt: skip
+
+    def kafka(self):
+        controller = self.port["KAFKA_CONTROLLER"]
+        return Kafka(self.directory / "kafka", self.port["KAFKA"], controller_port=controller)
+
+    def millrace(self):
+        return Millrace(self.directory / "millrace", PROGRAMS / "millrace",
+                        EXAMPLE / "millrace.yaml", self.port["ADMIN"])  # fmt: skip
+
+    def generator(self):
+        rate = os.environ.get("MILLRACE_GENERATOR_RATE") or "1000"
+        arguments = ["--url", self.postgres().url, "--rate", rate]
+        return Generator(self.directory / "generator", PROGRAMS / "engagement_generator", arguments)
+
+    def environment(self):
+        clickhouse = self.clickhouse()
+        return {
+            "DATABASE_URL": self.postgres().url,
+            "REDIS_URL": self.redis().url,
+            "CLICKHOUSE_ADDRESS": f"{HOST}:{clickhouse.port}",
+            "KAFKA_BROKERS": self.kafka().brokers,
+            "MILLRACE_ADMIN_LISTEN": f"{HOST}:{self.millrace().port}",
+        }
 
 
 def describe(server):
     if server.is_ready():
-        return f"{server.name:<11} running   {server.url}  (pid {server.pid})"
+        return f"{server.name:<11} running    {server.url}  (pid {server.pid})"
     if server.is_running():
-        return f"{server.name:<11} no answer {server.url}  (pid {server.pid}), log {server.log_path}"
+        return f"{server.name:<11} no answer  (pid {server.pid}) log {server.log_path}"
     return f"{server.name:<11} stopped"
 
 
 def run(action, server):
-    if action == "start":
-        server.start()
-    elif action != "status":
+    """Returns the line to show and whether the server is as the action wants it."""
+    if action == "ports":
+        if not server.is_running():
+            server.check_ports()
+        return None, True
+    if action != "status":
         getattr(server, action)()
-    return describe(server)
+    return describe(server), action != "status" or server.is_ready()
+
+
+def run_all(action, servers):
+    is_fine = True
+    with ThreadPoolExecutor(len(servers)) as pool:
+        for task in [pool.submit(run, action, server) for server in servers]:
+            try:
+                line, is_wanted = task.result()
+                is_fine = is_fine and is_wanted
+                if line:
+                    print(line, flush=True)
+            except (ServerError, OSError) as error:
+                is_fine = False
+                print(f"error: {error}", file=sys.stderr)
+    return is_fine
 
 
 def parse(arguments):
     parser = argparse.ArgumentParser(
         prog="tools/servers.sh",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Real servers on loopback, each with its data in DIR/NAME.",
+        epilog="actions:\n" + "".join(f"  {name:<9}{text}\n" for name, text in ACTIONS.items()),
     )
-    parser.add_argument("action", choices=("start", "stop", "kill", "restart", "status", "clean"))
-    parser.add_argument("names", nargs="*", metavar="server", help=f"of {', '.join(NAMES)}; default all")
+    parser.add_argument("action", choices=ACTIONS)
+    parser.add_argument("names", nargs="*", metavar="server",
+                        help=f"of {', '.join(SERVERS + PIPELINE)}; default: the first four")  # fmt: skip
     parser.add_argument("--dir", type=Path, required=True, help="where their state is")
     parser.add_argument("--port-base", type=int,
-                        help="postgres gets N, redis N+1, clickhouse N+2 and N+3, kafka N+4 and N+5;"
-                        " otherwise MILLRACE_POSTGRES_PORT and its like say, or the defaults")  # fmt: skip
+                        help="postgres gets N, redis N+1, clickhouse N+2 and N+3, kafka N+4 and N+5,"
+                        " millrace's admin N+6; otherwise MILLRACE_POSTGRES_PORT and its like say")  # fmt: skip
     options = parser.parse_args(arguments)
     for name in options.names:
-        if name not in NAMES:
-            parser.error(f"no server is called '{name}': choose of {', '.join(NAMES)}")
+        if name not in SERVERS + PIPELINE:
+            parser.error(f"no server is called '{name}': choose of {', '.join(SERVERS + PIPELINE)}")
     return options
 
 
 def main(arguments):
     options = parse(arguments)
-    port = ports(options.port_base)
-    servers = [make(name, options.dir, port) for name in options.names or NAMES]
-    failed = False
-    with ThreadPoolExecutor(len(servers)) as pool:
-        tasks = [pool.submit(run, options.action, server) for server in servers]
-        for task in tasks:
-            try:
-                print(task.result(), flush=True)
-            except (ServerError, OSError) as error:
-                failed = True
-                print(f"error: {error}", file=sys.stderr)
-    if options.action == "status":
-        failed = not all(server.is_ready() for server in servers)
-    return 1 if failed else 0
+    local = Local(options.dir, ports(options.port_base))
+    if options.action == "env":
+        for name, value in local.environment().items():
+            print(f"{name}={value}")
+        return 0
+    servers = [local.make(name) for name in options.names or SERVERS]
+    return 0 if run_all(options.action, servers) else 1
 
 
 if __name__ == "__main__":

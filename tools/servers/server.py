@@ -111,7 +111,7 @@ class Server:
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self.is_running():
             self._end_strays()
-            self._check_ports()
+            self.check_ports()
             self._prepare()
             self._spawn()
         self.wait_ready(timeout or self.start_timeout)
@@ -198,7 +198,8 @@ class Server:
         for stray in process.find_by_environment(MARKER, str(self.directory)):
             process.kill_tree(stray)
 
-    def _check_ports(self):
+    def check_ports(self):
+        """Raises ServerError if somebody else listens on a port that it needs."""
         _ = self.port
         for port in self._ports.values():
             if port is not None and not process.port_is_free(port, HOST):
