@@ -5,6 +5,7 @@
 #   tools/deps.sh --packages       Debian's packages only
 #   tools/deps.sh --downloads      pinned downloads only
 #   tools/deps.sh --check          exit 0 if nothing is missing, else name it and exit 1
+#   tools/deps.sh --list-missing   print the packages that are missing
 #   tools/deps.sh --print-sha256   fetch and print the sha256 of each download, for raising a version
 set -euo pipefail
 # shellcheck source=lib.sh
@@ -242,8 +243,12 @@ main() {
     --packages) downloads=false ;;
     --downloads) packages=false ;;
     --check) check_only=true ;;
+    --list-missing)
+      missing_packages
+      return
+      ;;
     --print-sha256) print_sha256=true packages=false ;;
-    *) die "unknown option '$1': use --packages, --downloads, --check or --print-sha256." ;;
+    *) die "unknown option '$1': use --packages, --downloads, --check, --list-missing or --print-sha256." ;;
   esac
   [ "$(uname -m)" = x86_64 ] || die "the pinned downloads are for x86_64 and this machine is $(uname -m)."
   command -v dpkg-query >/dev/null || die "this is not a Debian system: install what tools/packages.txt lists by hand."
