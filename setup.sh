@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # From a fresh Debian 12 to a running pipeline: packages, build, local servers, the example's tables,
 # Millrace and a generator. Everything listens on loopback and keeps its state under var/. Run again,
 # it repairs what is missing and changes nothing else.
@@ -165,19 +166,24 @@ start_all() {
   load_tables
   restart_if_rebuilt
   if everything_is_up; then
-    $was_up && note "everything is up"
+    note "everything is up"
   else
     note "starting Millrace and the generator"
     servers start "${PIPELINE[@]}" >>var/log/servers.log || die "the pipeline did not start: see the lines above."
   fi
-  $was_up || note "first results"
-  $was_up || "$PYTHON" -B tools/pipeline_check.py first-results || exit 1
+  if ! $was_up; then
+    note "first results"
+    "$PYTHON" -B tools/pipeline_check.py first-results || exit 1
+  fi
   show_addresses
 }
 
 stop_all() {
-  [ -d "$LOCAL" ] && [ -x "$PYTHON" ] || { note "nothing was started"; return 0; }
-  [ -f "$ENV_FILE" ] && load_env
+  if [ ! -d "$LOCAL" ] || [ ! -x "$PYTHON" ]; then
+    note "nothing was started"
+    return 0
+  fi
+  if [ -f "$ENV_FILE" ]; then load_env; fi
   servers stop generator
   servers stop millrace
   servers stop "${SERVERS[@]}"
@@ -185,7 +191,9 @@ stop_all() {
 
 # The slot goes with the database that it is in.
 clean_all() {
-  [ -d "$LOCAL" ] && [ -x "$PYTHON" ] && servers clean "${PIPELINE[@]}" "${SERVERS[@]}"
+  if [ -d "$LOCAL" ] && [ -x "$PYTHON" ]; then
+    servers clean "${PIPELINE[@]}" "${SERVERS[@]}" >/dev/null
+  fi
   rm -rf "$LOCAL" var/engagement var/log
   note "removed var/local, var/engagement and var/log"
 }

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs and builds what the tests need, runs every test, and ends with `N passed, N failed`.
 #   ./test_pipeline.sh           unit tests, then integration tests against real servers
 #   ./test_pipeline.sh --smoke   checks the pipeline that ./setup.sh started, in less than 30 s

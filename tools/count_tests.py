@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Prints how many tests a JUnit file has run and how many of them failed; skipped ones do not count.
 
   count_tests.py FILE

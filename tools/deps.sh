@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Installs what building, running and testing need: Debian's packages (tools/packages.txt) and the
 # pinned downloads (third_party/downloads.lock). A second run changes nothing and uses no network.
 #   tools/deps.sh                  both

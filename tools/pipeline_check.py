@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Looks at the engagement pipeline that setup.sh started.
 
   first-results   waits until all three sinks have rows and prints a few of them

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Writes the example's load into PostgreSQL: engagement events at a chosen rate, transaction size and
 // mix of inserts, updates and deletes, and changes of the content that they refer to.
 //

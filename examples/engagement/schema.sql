@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: Apache-2.0
 -- The example's source tables. Running it again changes nothing.
 
 CREATE TABLE IF NOT EXISTS content (

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures of the integration tests: real servers, and a place of its own in them for each test.
 
 The servers start when the first test asks for them and end with the test run, also when it is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The servers themselves do what the other tests build on."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real servers on loopback for local runs and tests.
 
 Each class starts one server in a folder of its own:

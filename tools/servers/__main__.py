@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Starts, stops, kills and shows the servers: see tools/servers.sh --help."""
 
 import argparse

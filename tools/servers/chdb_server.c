@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Runs ClickHouse out of libchdb.so as a server.
  *
  *   chdb_server [--watchdog] ARGUMENT...
@@ -41,6 +42,12 @@ static int RunServer(int argc, char** argv) {
 
 /* argv[1] is "--watchdog"; the child gets the same arguments without it. */
 static int RunWatchdog(char** argv) {
+  /* Not /proc/self/exe itself, so that process listings show the program's name. */
+  char program[4096] = {0};
+  if (readlink("/proc/self/exe", program, sizeof(program) - 1) < 0) {
+    perror("readlink");
+    return 1;
+  }
   struct sigaction action;
   memset(&action, 0, sizeof(action));
   action.sa_handler = OnStop;
@@ -61,7 +68,7 @@ static int RunWatchdog(char** argv) {
       sigprocmask(SIG_UNBLOCK, &stops, NULL);
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       argv[1] = argv[0];
-      execv("/proc/self/exe", argv + 1);
+      execv(program, argv + 1);
       perror("execv");
       _exit(127);
     }

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ClickHouse 26 out of libchdb.so: a whole server with HTTP and native TCP."""
 
 import hashlib

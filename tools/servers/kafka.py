@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kafka 4 as a single KRaft node, broker and controller in one process."""
 
 import base64

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Millrace itself, and the example's generator, run like the servers around them."""
 
 import os

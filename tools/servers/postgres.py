@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PostgreSQL 15 from Debian, set up for logical decoding."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes as /proc shows them: identity that survives pid reuse, trees, ports."""
 
 import os

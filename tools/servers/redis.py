@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Redis 7 from Debian, with an append-only file."""
 
 from .server import HOST, Server, exchange, find_program

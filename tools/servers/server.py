@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every server has in common: start, stop, kill, wait until it answers."""
 
 import json
