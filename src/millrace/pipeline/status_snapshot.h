@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -26,6 +27,7 @@ struct StatusSnapshot {
     uint64_t retained_wal_bytes = 0;
     std::string snapshot;         // "none", "running", "done"
     uint64_t snapshot_rows = 0;
+    double rows_per_second = 0;   // changes read, over the last seconds
     std::string last_error;
   };
   struct Stream {
@@ -39,6 +41,7 @@ struct StatusSnapshot {
     std::string type;
     std::string state;            // "connecting", "flowing", "idle", "retrying", "stopped"
     uint64_t rows = 0;            // delivered since the start of this process
+    double rows_per_second = 0;   // delivered, over the last seconds
     uint64_t lag_rows = 0;
     double lag_seconds = 0;
     std::string last_error;
@@ -52,12 +55,15 @@ struct StatusSnapshot {
   Source source;
   std::vector<Stream> streams;
   std::vector<Sink> sinks;
+  // Set by StatusBoard: an old one tells that the pipeline no longer answers.
+  std::chrono::steady_clock::time_point published_at{};
 };
 
-// Where the pipeline publishes its newest snapshot. Threads: any.
+// Where the pipeline publishes its newest snapshot, at least once in 10 s. Threads: any.
 class StatusBoard {
  public:
   void Publish(StatusSnapshot snapshot) {
+    snapshot.published_at = std::chrono::steady_clock::now();
     auto next = std::make_shared<const StatusSnapshot>(std::move(snapshot));
     MutexLock lock(mu_);
     current_ = std::move(next);
