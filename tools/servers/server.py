@@ -47,6 +47,7 @@ class Server:
         self.log_path = self.directory / "server.log"
         self.die_with_parent = die_with_parent
         self._state_path = self.directory / "server.json"
+        self.exit_status = None  # of our child's last run; negative: the signal that ended it
         self._child = None
         self._process = None
         self._ports = {"port": port}
@@ -109,15 +110,28 @@ class Server:
 
     def start(self, timeout=None):
         """Starts it, unless it runs, and returns when it answers."""
+        self.launch()
+        self.wait_ready(timeout or self.start_timeout)
+        self._after_ready()
+        return self
+
+    def launch(self):
+        """Starts it, unless it runs, and does not wait for it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self.is_running():
             self._end_strays()
             self.check_ports()
             self._prepare()
             self._spawn()
-        self.wait_ready(timeout or self.start_timeout)
-        self._after_ready()
-        return self
+
+    def wait_exit(self, timeout):
+        """Returns the exit status of a server that ends by itself; negative: the signal."""
+        try:
+            status = self._child.wait(timeout) if self._child is not None else self.exit_status
+        except subprocess.TimeoutExpired as error:
+            raise ServerError(f"{self.name} still runs after {timeout} s.{self._log_tail()}") from error
+        self._forget_process()
+        return status
 
     def wait_ready(self, timeout=None):
         """Returns when it answers; raises ServerError with the log's tail if it does not."""
@@ -132,15 +146,20 @@ class Server:
             time.sleep(0.05)
 
     def stop(self, timeout=None):
-        """Asks it to end, and kills it if it has not after `timeout` seconds."""
+        """Asks it to end, and kills it if it has not after `timeout` seconds.
+
+        Returns the exit status, None if it is not our child.
+        """
         if not self.is_running():
             self._forget_process()
-            return
+            return self.exit_status
         members = process.tree(self._process.pid)
         process.send_signal(self._process, self.stop_signal)
         if not process.wait_until_gone(members, timeout or self.stop_timeout, self._reap):
             self.kill()
+        self._reap()
         self._forget_process()
+        return self.exit_status
 
     def kill(self):
         """SIGKILL to the server and all its processes; returns when they are gone."""
@@ -227,6 +246,7 @@ class Server:
 
     def _reap(self):
         if self._child is not None and self._child.poll() is not None:
+            self.exit_status = self._child.returncode
             self._child = None
 
     def _log_tail(self):
