@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,6 +37,7 @@ class Findings {
  public:
   void Error(Location location, std::string text, std::string code);
   void Warning(Location location, std::string text, std::string code);
+  void Add(Finding finding);
   bool has_errors() const;
   const std::vector<Finding>& all() const { return findings_; }
 
@@ -45,6 +47,7 @@ class Findings {
 
 enum class FieldType {
   kString,
+  kPath,  // a string; a relative path is made one of the file's directory
   kInteger,
   kBoolean,
   kDuration,     // 500ms, 10s, 5m, 24h, 30d; a bare 0
@@ -61,26 +64,42 @@ enum class FieldType {
 struct FieldSpec {
   std::string name;
   FieldType type = FieldType::kString;
-  std::string description;  // one or two sentences; units; the trade-off
+  std::string description;    // one or two sentences; units; the trade-off
   std::string default_value;  // as it would be written; empty: none
   bool required = false;
-  bool secret = false;  // never printed
+  bool secret = false;              // never printed
   std::vector<std::string> one_of;  // the allowed strings
   std::vector<FieldSpec> fields;    // of sections
+  // Of a kSection or kSectionMap whose string field `type` chooses more fields: a kSection for each
+  // type, named like it. `fields` holds `type` and what all types share.
+  std::vector<FieldSpec> variants;
+  // Bounds of integers, durations (in milliseconds) and byte sizes.
+  std::optional<int64_t> min;
+  std::optional<int64_t> max;
 };
 
-// A mapping of the configuration file that was checked against its FieldSpecs: what is there has its
-// type, `${env:NAME}` and `${file:PATH}` are replaced, and defaults are filled in. A getter of a
-// field that is not of the spec, or of another type, aborts: that is a bug.
+// A mapping of the configuration file that was checked against its FieldSpecs: what is there has
+// its type, `${env:NAME}` and `${file:PATH}` are replaced, and defaults are filled in. A getter of
+// a field that is not of the spec, or of another type, aborts: that is a bug.
 //
 // Cheap to copy; immutable.
 class Section {
  public:
   // Present in the file.
   bool Has(std::string_view field) const;
+  // True if the field is in the spec; the other getters then work.
+  bool Knows(std::string_view field) const;
+  // True if the value cannot be judged: lint met an undefined variable in it, or it has a finding.
+  bool IsUnknown(std::string_view field) const;
   // Of the field where it is present, else of the section.
   Location LocationOf(std::string_view field) const;
+  // Of an item of a list.
+  Location LocationOf(std::string_view field, size_t item) const;
   const Location& location() const;
+  // `sinks.warehouse.database`: findings about the field begin with it.
+  std::string PathOf(std::string_view field) const;
+  // `sinks.warehouse`; empty for the whole file.
+  const std::string& path() const;
 
   // The value, or the default, or empty/zero where there is none.
   std::string GetString(std::string_view field) const;
@@ -102,9 +121,23 @@ class Section {
   std::shared_ptr<const Rep> rep_;
 };
 
+struct ReadOptions {
+  // An undefined variable or an unreadable file is a warning, and the value counts as unknown. For
+  // lint, which runs where secrets are not.
+  bool lenient_references = false;
+  // Where the text begins in its file; for YAML inside of Markdown.
+  int first_line = 1;
+  int first_column = 1;
+  // The value of an environment variable, or nothing. Empty: the process's.
+  std::function<std::optional<std::string>(const std::string& name)> environment;
+};
+
 // Reads YAML text against `fields`. Findings of every kind are added to `findings`; there is no
-// Section if one of them is an error. `file` is for messages.
+// Section if one of them is an error. `file` is for messages, and relative paths are relative to
+// its directory. Values that come from a variable or a file, and those of secret fields, are in no
+// finding.
 std::optional<Section> ReadSection(std::string_view yaml, const std::string& file,
-                                   const std::vector<FieldSpec>& fields, Findings& findings);
+                                   const std::vector<FieldSpec>& fields, Findings& findings,
+                                   const ReadOptions& options = {});
 
 }  // namespace millrace::config
