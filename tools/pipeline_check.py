@@ -9,6 +9,7 @@ Reads the variables of var/local/env from the environment.
 
 import json
 import os
+import socket
 import sys
 import time
 import urllib.error
@@ -120,6 +121,8 @@ def first_results():
             except Exception as error:  # pylint: disable=broad-except  # any client's, until the deadline
                 problem = describe(error)
             if not found:
+                if not is_alive():
+                    sys.exit("error: Millrace has ended; see var/log/millrace.log, and run ./setup.sh again.")
                 if time.monotonic() > deadline:
                     sys.exit(
                         f"error: no result came to {name} in {FIRST_RESULTS_TIMEOUT} s ({problem});"
@@ -130,6 +133,15 @@ def first_results():
         for row in found:
             print(f"  {row if len(row) <= 300 else row[:297] + '...'}")
     return 0
+
+
+def is_alive():
+    host, _, port = os.environ["MILLRACE_ADMIN_LISTEN"].rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=10):
+            return True
+    except ConnectionRefusedError:
+        return False
 
 
 def describe(error):
