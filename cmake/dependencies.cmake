@@ -37,14 +37,8 @@ add_library(RocksDB::rocksdb UNKNOWN IMPORTED)
 set_target_properties(RocksDB::rocksdb PROPERTIES
   IMPORTED_LOCATION ${ROCKSDB_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${ROCKSDB_INCLUDE_DIR})
 
-# The admin server's HTTP, header only.
-find_path(HTTPLIB_INCLUDE_DIR httplib.h REQUIRED)
-find_library(HTTPLIB_LIBRARY cpp-httplib)
-add_library(httplib::httplib INTERFACE IMPORTED)
-target_include_directories(httplib::httplib INTERFACE ${HTTPLIB_INCLUDE_DIR})
-if(HTTPLIB_LIBRARY)
-  target_link_libraries(httplib::httplib INTERFACE ${HTTPLIB_LIBRARY})
-endif()
+# The admin server's HTTP. Its flags matter: they decide the layout of its classes.
+pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib>=0.11)
 
 # SQL over micro-batches. Not in Debian: tools/deps.sh puts the pinned release here.
 if(NOT MILLRACE_CACHE)
