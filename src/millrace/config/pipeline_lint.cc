@@ -535,7 +535,8 @@ class Linter {
     for (const StreamConfig& stream : config_.streams) {
       if (!stream.is_mirror() && !stream.section.IsUnknown("sql") &&
           !HasErrorsUnder(findings_, stream.section.path())) {
-        AddUnlessCaused([&](Findings& found) { options_.check_sql(stream, found); });
+        AddUnlessCaused(stream.section.path(),
+                        [&](Findings& found) { options_.check_sql(stream, found); });
       }
     }
   }
@@ -557,25 +558,31 @@ class Linter {
       for (const SinkTypeSpec& type : options_.sink_types) {
         if (type.type == sink.type && type.lint && IsSinkName(sink.name) &&
             !HasErrorsUnder(findings_, sink.section.path())) {
-          AddUnlessCaused([&](Findings& found) { type.lint(sink.section, outlines, found); });
+          AddUnlessCaused(sink.section.path(),
+                          [&](Findings& found) { type.lint(sink.section, outlines, found); });
         }
       }
     }
   }
 
-  // Adds what `lint` finds, but for findings about values that have one: these follow from it.
+  // Adds what `lint` finds, but for findings about values that have one: these follow from it. A
+  // text that does not say what it is about gets `path` in front.
   template <typename Lint>
-  void AddUnlessCaused(Lint lint) {
+  void AddUnlessCaused(const std::string& path, Lint lint) {
     std::set<std::pair<int, int>> judged;
     for (const Finding& finding : findings_.all()) {
       judged.emplace(finding.location.line, finding.location.column);
     }
     Findings found;
     lint(found);
-    for (const Finding& finding : found.all()) {
-      if (!judged.contains({finding.location.line, finding.location.column})) {
-        findings_.Add(finding);
+    for (Finding finding : found.all()) {
+      if (judged.contains({finding.location.line, finding.location.column})) {
+        continue;
       }
+      if (!finding.text.starts_with(path)) {
+        finding.text = path + ": " + finding.text;
+      }
+      findings_.Add(std::move(finding));
     }
   }
 
