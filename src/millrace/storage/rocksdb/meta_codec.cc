@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/storage/rocksdb/meta_codec.h"
+
+#include <fmt/format.h>
+
+#include "millrace/common/coding.h"
+
+namespace millrace::storage {
+
+namespace {
+
+constexpr uint8_t kDeliveryFormat = 1;
+constexpr uint8_t kDeliveryStarted = 1;
+
+template <typename T>
+void AppendLittleEndian(std::string& to, T v) {
+  to.append(reinterpret_cast<const char*>(&v), sizeof(T));
+}
+
+template <typename T>
+Result<T> AllRead(const ByteReader& reader, T value) {
+  if (!reader.empty()) {
+    return Corruption("a stored value has bytes behind its end");
+  }
+  return value;
+}
+
+void AppendLogPoint(std::string& to, const LogPoint& point) {
+  AppendLittleEndian(to, point.offset.value());
+  AppendLittleEndian(to, point.bytes);
+}
+
+Result<LogPoint> ReadLogPoint(ByteReader& reader) {
+  LogPoint point;
+  MR_ASSIGN_OR_RETURN(const uint64_t offset, reader.ReadLittleEndian<uint64_t>());
+  MR_ASSIGN_OR_RETURN(point.bytes, reader.ReadLittleEndian<uint64_t>());
+  point.offset = Offset(offset);
+  return point;
+}
+
+}  // namespace
+
+std::string EncodeNumber(uint32_t v) {
+  std::string to;
+  AppendLittleEndian(to, v);
+  return to;
+}
+
+Result<uint32_t> DecodeNumber(std::string_view bytes) {
+  ByteReader reader(bytes);
+  MR_ASSIGN_OR_RETURN(const uint32_t v, reader.ReadLittleEndian<uint32_t>());
+  return AllRead(reader, v);
+}
+
+std::string EncodeLogPoint(const LogPoint& point) {
+  std::string to;
+  AppendLogPoint(to, point);
+  return to;
+}
+
+Result<LogPoint> DecodeLogPoint(std::string_view bytes) {
+  ByteReader reader(bytes);
+  MR_ASSIGN_OR_RETURN(const LogPoint point, ReadLogPoint(reader));
+  return AllRead(reader, point);
+}
+
+std::string EncodeSnapshotMark(const SnapshotMark& mark) {
+  std::string to;
+  AppendLittleEndian(to, mark.phase);
+  AppendLogPoint(to, mark.staged_from);
+  return to;
+}
+
+Result<SnapshotMark> DecodeSnapshotMark(std::string_view bytes) {
+  ByteReader reader(bytes);
+  MR_ASSIGN_OR_RETURN(const uint8_t phase, reader.ReadLittleEndian<uint8_t>());
+  if (phase > static_cast<uint8_t>(SnapshotPhase::kComplete)) {
+    return Corruption(fmt::format("the snapshot is in the unknown phase {}", phase));
+  }
+  SnapshotMark mark;
+  mark.phase = static_cast<SnapshotPhase>(phase);
+  MR_ASSIGN_OR_RETURN(mark.staged_from, ReadLogPoint(reader));
+  return AllRead(reader, mark);
+}
+
+std::string EncodeSourceIdentity(const SourceIdentity& identity) {
+  std::string to;
+  AppendLittleEndian(to, identity.system_identifier);
+  AppendLittleEndian(to, identity.timeline);
+  return to;
+}
+
+Result<SourceIdentity> DecodeSourceIdentity(std::string_view bytes) {
+  ByteReader reader(bytes);
+  SourceIdentity identity;
+  MR_ASSIGN_OR_RETURN(identity.system_identifier, reader.ReadLittleEndian<uint64_t>());
+  MR_ASSIGN_OR_RETURN(identity.timeline, reader.ReadLittleEndian<uint32_t>());
+  return AllRead(reader, identity);
+}
+
+std::string EncodePosition(SourcePosition position) {
+  std::string to;
+  AppendLittleEndian(to, position.epoch.value());
+  AppendLittleEndian(to, position.end_lsn.value());
+  return to;
+}
+
+Result<SourcePosition> DecodePosition(std::string_view bytes) {
+  ByteReader reader(bytes);
+  MR_ASSIGN_OR_RETURN(const uint8_t epoch, reader.ReadLittleEndian<uint8_t>());
+  MR_ASSIGN_OR_RETURN(const uint64_t lsn, reader.ReadLittleEndian<uint64_t>());
+  return AllRead(reader, SourcePosition{Epoch(epoch), Lsn(lsn)});
+}
+
+std::string EncodeDelivery(const DeliveryState& state) {
+  std::string to;
+  AppendLittleEndian(to, kDeliveryFormat);
+  AppendLittleEndian(to, static_cast<uint8_t>(state.started ? kDeliveryStarted : 0));
+  AppendLittleEndian(to, state.delivered.value());
+  AppendVarint(to, state.plan.size());
+  to.append(state.plan);
+  return to;
+}
+
+Result<DeliveryState> DecodeDelivery(std::string_view bytes) {
+  ByteReader reader(bytes);
+  MR_ASSIGN_OR_RETURN(const uint8_t format, reader.ReadLittleEndian<uint8_t>());
+  if (format > kDeliveryFormat) {
+    return Unsupported(fmt::format("a delivery state has format {}; this version reads up to {}",
+                                   format, kDeliveryFormat));
+  }
+  MR_ASSIGN_OR_RETURN(const uint8_t flags, reader.ReadLittleEndian<uint8_t>());
+  if (format != kDeliveryFormat || flags > kDeliveryStarted) {
+    return Corruption("a delivery state has an unknown format or flag");
+  }
+  DeliveryState state;
+  state.started = flags == kDeliveryStarted;
+  MR_ASSIGN_OR_RETURN(const uint64_t delivered, reader.ReadLittleEndian<uint64_t>());
+  state.delivered = Offset(delivered);
+  MR_ASSIGN_OR_RETURN(const std::string_view plan, reader.ReadLengthPrefixed());
+  state.plan = plan;
+  return AllRead(reader, std::move(state));
+}
+
+std::string OutputKey(Offset first) {
+  std::string key;
+  AppendBigEndian(key, first.value());
+  return key;
+}
+
+Result<Offset> DecodeOutputKey(std::string_view key) {
+  ByteReader reader(key);
+  MR_ASSIGN_OR_RETURN(const uint64_t first, reader.ReadBigEndian<uint64_t>());
+  return AllRead(reader, Offset(first));
+}
+
+void AppendStateKeyPrefix(std::string& to, uint32_t table) { AppendBigEndian(to, table); }
+
+}  // namespace millrace::storage

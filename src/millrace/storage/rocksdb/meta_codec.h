@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "millrace/common/result.h"
+#include "millrace/common/strong_id.h"
+#include "millrace/model/position.h"
+#include "millrace/storage/store.h"
+
+namespace millrace::storage {
+
+// Keys and values of the column families meta, state, output and delivery; their format is
+// docs/formats/data_dir.md and docs/formats/delivery_plan.md. Pure functions.
+
+inline constexpr uint32_t kDataDirFormat = 1;
+
+inline constexpr std::string_view kFormatKey = "format";
+inline constexpr std::string_view kInstanceIdKey = "instance_id";
+inline constexpr std::string_view kSourceKey = "source";
+inline constexpr std::string_view kPositionKey = "position";
+inline constexpr std::string_view kSnapshotKey = "snapshot";
+inline constexpr std::string_view kOutputBeginKey = "output_begin";
+inline constexpr std::string_view kOutputEndKey = "output_end";
+inline constexpr std::string_view kStateTablePrefix = "state_table/";
+inline constexpr std::string_view kStreamPrefix = "stream/";
+
+// A place in the output log: an offset, and the bytes of all records before it since data_dir was
+// made.
+struct LogPoint {
+  Offset offset;
+  uint64_t bytes = 0;
+};
+
+enum class SnapshotPhase : uint8_t { kNone = 0, kPending = 1, kComplete = 2 };
+
+// Where the first snapshot stands. While it is pending, outputs from `staged_from` on are not
+// readable.
+struct SnapshotMark {
+  SnapshotPhase phase = SnapshotPhase::kNone;
+  LogPoint staged_from;
+};
+
+// The server that data_dir belongs to.
+struct SourceIdentity {
+  uint64_t system_identifier = 0;
+  uint32_t timeline = 0;
+};
+
+std::string EncodeNumber(uint32_t v);
+Result<uint32_t> DecodeNumber(std::string_view bytes);
+std::string EncodeLogPoint(const LogPoint& point);
+Result<LogPoint> DecodeLogPoint(std::string_view bytes);
+std::string EncodeSnapshotMark(const SnapshotMark& mark);
+Result<SnapshotMark> DecodeSnapshotMark(std::string_view bytes);
+std::string EncodeSourceIdentity(const SourceIdentity& identity);
+Result<SourceIdentity> DecodeSourceIdentity(std::string_view bytes);
+std::string EncodePosition(SourcePosition position);
+Result<SourcePosition> DecodePosition(std::string_view bytes);
+std::string EncodeDelivery(const DeliveryState& state);
+Result<DeliveryState> DecodeDelivery(std::string_view bytes);
+
+// Every value of the output log begins with the bytes of the log before it, little-endian.
+inline constexpr size_t kLogBytesPrefix = sizeof(uint64_t);
+// A key of the output log: the record's first offset, big-endian.
+std::string OutputKey(Offset first);
+Result<Offset> DecodeOutputKey(std::string_view key);
+
+// What stands in front of every key of a state table: its id, big-endian.
+inline constexpr size_t kStateKeyPrefix = 4;
+void AppendStateKeyPrefix(std::string& to, uint32_t table);
+
+}  // namespace millrace::storage

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "millrace/common/mutex.h"
+#include "millrace/storage/rocksdb/database.h"
+#include "millrace/storage/rocksdb/meta_codec.h"
+#include "millrace/storage/rocksdb/record_cache.h"
+#include "millrace/storage/rocksdb/rocksdb_batch.h"
+#include "millrace/storage/store.h"
+
+namespace millrace::storage {
+
+// The Store over RocksDB. Made by OpenRocksDbStore(); see rocksdb_store.h.
+//
+// The end and the beginning of the output log are in memory and in the meta family; memory follows
+// a write that succeeded. A record is readable once ReadableEnd() is beyond it.
+class RocksDbStore final : public Store {
+ public:
+  RocksDbStore(std::unique_ptr<Database> database, const OpenOptions& options);
+
+  // Reads what is stored, or writes the beginning of a data_dir that is empty. Called once.
+  Status Load();
+
+  std::string_view instance_id() const override { return instance_id_; }
+  Result<SourceState> LoadSourceState() override;
+  Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) override;
+  Status CompleteSnapshot(SourcePosition position) override;
+  Result<StateTableId> OpenStateTable(std::string_view name) override;
+  Result<StreamPtr> OpenStream(const Stream& stream) override;
+  Result<std::vector<std::optional<std::string>>> GetState(
+      StateTableId table, std::span<const std::string> keys) override;
+  Status ScanState(
+      StateTableId table,
+      const std::function<Status(std::string_view key, std::string_view row)>& row) override;
+  std::unique_ptr<StoreBatch> NewBatch() override;
+  Status Commit(std::unique_ptr<StoreBatch> batch) override;
+  Offset ReadableEnd() const override;
+  Offset AppendEnd() const override;
+  Offset LogBegin() const override;
+  Result<OutputRecord> ReadOutput(Offset offset) override;
+  void WaitForOutput(Offset offset, std::chrono::steady_clock::time_point deadline,
+                     std::stop_token stop) override;
+  Status TruncateOutput(Offset offset) override;
+  uint64_t OutputLogBytes() const override;
+  Result<DeliveryState> LoadDelivery(std::string_view sink) override;
+  Status SaveDelivery(std::string_view sink, const DeliveryState& state, bool sync) override;
+
+ private:
+  Status CheckFormat();
+  Status CreateFormat();
+  Status LoadRegistries();
+  Status LoadLog();
+  // The value of a key of the meta family, decoded; `absent` where there is none.
+  template <typename T>
+  Result<T> LoadMeta(std::string_view key, Result<T> (*decode)(std::string_view), T absent);
+  // Adds "data_dir X: <what>" and the remedy to what a codec says of stored bytes.
+  Status Explain(const Status& status, std::string_view what) const;
+  // Decodes the value of an output key, which begins with the log's bytes before it.
+  Result<OutputRecord> DecodeRecord(rocksdb::Slice value) const;
+  Result<OutputRecord> ReadOutputFromDisk(Offset offset, Offset readable_end);
+  StreamPtr FindStream(StreamId id, SchemaVersion version) const;
+  Offset ReadableEndLocked() const MR_REQUIRES(mu_);
+
+  // Constant after Load().
+  const std::unique_ptr<Database> database_;
+  const RecordCompression compression_;
+  std::string instance_id_;
+
+  mutable RecordCache recent_;
+
+  // One writer of each kind at a time; taken before mu_, held over a write.
+  Mutex commit_mu_;    // commits, and the snapshot's beginning and end
+  Mutex registry_mu_;  // state tables and streams
+  Mutex truncate_mu_;
+
+  // Guarded by mu_, which is never held over a read or write of RocksDB.
+  mutable Mutex mu_;
+  CondVar readable_;
+  LogPoint log_begin_ MR_GUARDED_BY(mu_);
+  LogPoint log_end_ MR_GUARDED_BY(mu_);
+  SnapshotMark snapshot_ MR_GUARDED_BY(mu_);
+  std::map<std::string, StateTableId, std::less<>> state_tables_ MR_GUARDED_BY(mu_);
+  std::map<std::pair<StreamId, SchemaVersion>, StreamPtr> streams_ MR_GUARDED_BY(mu_);
+  std::map<std::string, StreamPtr, std::less<>> newest_streams_ MR_GUARDED_BY(mu_);
+};
+
+}  // namespace millrace::storage
