@@ -5,6 +5,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -51,6 +52,8 @@ bool EqualInConstantTime(std::string_view given, std::string_view secret) {
   return difference == 0;
 }
 
+std::string ErrorText(int error) { return std::generic_category().message(error); }
+
 std::string ToLower(std::string_view text) {
   std::string lower(text);
   std::transform(lower.begin(), lower.end(), lower.begin(), [](unsigned char c) {
@@ -69,7 +72,7 @@ class RequestParser : public httplib::Server {
 };
 
 Status BindError(const ListenAddress& address, int error) {
-  const std::string what = fmt::format("listen on {}: {}", address.ToString(), strerror(error));
+  const std::string what = fmt::format("listen on {}: {}", address.ToString(), ErrorText(error));
   switch (error) {
     case EADDRINUSE:
       return FailedPrecondition(
@@ -171,7 +174,7 @@ void AdminServer::Rep::AddRoutes() {
   parser.set_payload_max_length(kRequestBytesMax);
   parser.set_pre_routing_handler(
       [this](const Request& request, Response& response) { return Guard(request, response); });
-  parser.set_exception_handler([](const Request&, Response& response, std::exception_ptr) {
+  parser.set_exception_handler([](const Request&, Response& response, const std::exception_ptr&) {
     response.status = 500;
     response.set_content("The request could not be answered.\n", kText);
   });
@@ -291,7 +294,7 @@ void AdminServer::Rep::ServeUntilStop() {
     // descriptor or memory is left, in which case the listening socket stays readable.
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
       log.Warn("Admin connection cannot be accepted, will retry",
-               {{"error", strerror(errno)}, {"wait_ms", kExhaustedWaitMs}});
+               {{"error", ErrorText(errno)}, {"wait_ms", kExhaustedWaitMs}});
       poll(&fds[1], 1, kExhaustedWaitMs);
     }
   }
@@ -321,7 +324,7 @@ Status AdminServer::Start() {
   rep_->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (rep_->stop_fd < 0) {
     close(listen_fd);
-    return ResourceExhausted(fmt::format("start the admin server: {}", strerror(errno)));
+    return ResourceExhausted(fmt::format("start the admin server: {}", ErrorText(errno)));
   }
   rep_->listen_fd = listen_fd;
   rep_->port = BoundPort(listen_fd);

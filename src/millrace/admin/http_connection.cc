@@ -76,7 +76,7 @@ ssize_t HttpConnection::read(char* to, size_t size) {
       if (!Wait(POLLIN)) {
         return -1;
       }
-      got = recv(fd_, buffer_, std::min(sizeof(buffer_), read_bytes_left_), MSG_DONTWAIT);
+      got = recv(fd_, buffer_.data(), std::min(buffer_.size(), read_bytes_left_), MSG_DONTWAIT);
     } while (got < 0 && (errno == EAGAIN || errno == EINTR));
     if (got <= 0) {
       return got;
@@ -86,7 +86,7 @@ ssize_t HttpConnection::read(char* to, size_t size) {
     buffer_end_ = static_cast<size_t>(got);
   }
   const size_t n = std::min(size, buffer_end_ - buffer_begin_);
-  std::memcpy(to, buffer_ + buffer_begin_, n);
+  std::memcpy(to, buffer_.data() + buffer_begin_, n);
   buffer_begin_ += n;
   return static_cast<ssize_t>(n);
 }

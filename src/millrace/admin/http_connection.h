@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <string>
 
@@ -38,7 +39,7 @@ class HttpConnection : public httplib::Stream {
   const std::chrono::steady_clock::time_point deadline_;
 
   size_t read_bytes_left_;
-  char buffer_[4096];
+  std::array<char, 4096> buffer_{};
   size_t buffer_begin_ = 0;
   size_t buffer_end_ = 0;
 };

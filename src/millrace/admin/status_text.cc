@@ -258,11 +258,10 @@ std::string RenderStatusText(const StatusSnapshot& status) {
   text += fmt::format("pipeline  {}   {}, {}   output log {}\n", Printable(status.pipeline),
                       Printable(status.state), status.ready ? "ready" : "not ready",
                       FormatByteSize(status.output_log_bytes));
-  text +=
-      fmt::format("source    slot {}   confirmed {}   {}, {} behind   WAL held {}   snapshot {}\n",
-                  Printable(source.slot), FormatLsn(source.confirmed_lsn),
-                  FormatByteSize(source.lag_bytes), FormatSeconds(source.lag_seconds),
-                  FormatByteSize(source.retained_wal_bytes), Printable(source.snapshot));
+  text += fmt::format("source    slot {}   confirmed {}   snapshot {}\n", Printable(source.slot),
+                      FormatLsn(source.confirmed_lsn), Printable(source.snapshot));
+  text += fmt::format("          {}, {} behind   WAL held {}\n", FormatByteSize(source.lag_bytes),
+                      FormatSeconds(source.lag_seconds), FormatByteSize(source.retained_wal_bytes));
   if (!status.streams.empty()) {
     text += "\n" + StreamTable(status);
   }

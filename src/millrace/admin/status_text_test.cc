@@ -39,7 +39,8 @@ TEST(StatusText, FirstLineThenColumns) {
             R"(Flowing: 1,204 changes/s read, 2,405 rows/s delivered, 0.2 s behind.
 
 pipeline  engagement   streaming, ready   output log 12.4 MiB
-source    slot millrace_engagement   confirmed 16/B374D848   1.2 KiB, 0.1 s behind   WAL held 24.0 MiB   snapshot done
+source    slot millrace_engagement   confirmed 16/B374D848   snapshot done
+          1.2 KiB, 0.1 s behind   WAL held 24.0 MiB
 
 STREAM                     ROWS  DEAD LETTERS    STATE
 content_dim              10,000             0  1.2 MiB

@@ -12,15 +12,17 @@ using std::chrono::milliseconds;
 
 // A small pipe, whose reader reads only when asked.
 class FdWriterTest : public testing::Test {
+ public:
+  ~FdWriterTest() override {
+    close(ends_[0]);
+    close(ends_[1]);
+  }
+
  protected:
   FdWriterTest() {
     EXPECT_EQ(pipe2(ends_, O_CLOEXEC), 0);
     EXPECT_EQ(fcntl(ends_[0], F_SETFL, O_NONBLOCK), 0);
     capacity_ = static_cast<size_t>(fcntl(ends_[1], F_SETPIPE_SZ, 16384));
-  }
-  ~FdWriterTest() override {
-    close(ends_[0]);
-    close(ends_[1]);
   }
 
   std::string ReadAll() {

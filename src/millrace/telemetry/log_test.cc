@@ -150,6 +150,7 @@ TEST_F(LogTest, ManyThreadsWriteWholeLines) {
   const Logger log = Make({.has_prefix = false});
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (int t = 0; t < 4; ++t) {
       threads.emplace_back([&log, t] {
         for (int i = 0; i < 500; ++i) {

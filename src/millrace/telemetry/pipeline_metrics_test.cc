@@ -30,7 +30,7 @@ TEST(PipelineMetrics, FactsBecomeNumbers) {
   metrics.EndToEnd("live", -0.5);
   metrics.DeliveryFailed("live", Code::kUnavailable);
   metrics.SinkLag("live", 16240, 13.5);
-  metrics.RowsDeadLettered("content_dim", "out_of_range", 3);
+  metrics.RowsDeadLettered("dim", "overflow", 3);
   metrics.BackpressureApplied("capture");
   metrics.BackpressureApplied("engine");
   metrics.BackpressureReleased("engine");
@@ -52,8 +52,7 @@ TEST(PipelineMetrics, FactsBecomeNumbers) {
            "millrace_sink_errors_total{pipeline=\"p\",code=\"unavailable\",sink=\"live\"} 1\n",
            "millrace_sink_lag_rows{pipeline=\"p\",sink=\"live\"} 16240\n",
            "millrace_sink_lag_seconds{pipeline=\"p\",sink=\"live\"} 13.5\n",
-           "millrace_dead_letter_rows_total{pipeline=\"p\",reason=\"out_of_range\","
-           "stream=\"content_dim\"} 3\n",
+           "millrace_dead_letter_rows_total{pipeline=\"p\",reason=\"overflow\",stream=\"dim\"} 3\n",
            "millrace_backpressure_active{pipeline=\"p\",stage=\"capture\"} 1\n",
            "millrace_backpressure_active{pipeline=\"p\",stage=\"engine\"} 0\n",
            "millrace_queue_bytes{pipeline=\"p\",queue=\"capture\"} 1000\n",
