@@ -71,7 +71,7 @@ Status CheckIdentity(const SourceTable& table, const RelationMessage& relation) 
   if (table.table->replica_identity == ReplicaIdentity::kFull && relation.replica_identity != 'f') {
     return Altered(table, "its replica identity is no longer full");
   }
-  if (relation.replica_identity == 'n') {
+  if (relation.replica_identity == 'n' || !table.has_usable_identity) {
     return Status::Ok();  // there are no updates or deletes then
   }
   const std::vector<uint32_t>& key = table.table->primary_key;
