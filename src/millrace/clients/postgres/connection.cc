@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/clients/postgres/connection.h"
 
-#include <fmt/format.h>
-#include <libpq-fe.h>
-#include <poll.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <utility>
+
+#include <fmt/format.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "millrace/clients/postgres/error.h"
 #include "millrace/clients/postgres/quoting.h"
@@ -51,8 +51,8 @@ struct ConnectError {
   std::string cause;
 };
 
-// Takes "connection to server at ... failed: FATAL:  28P01: password ..." apart. The state stands in
-// it because the verbosity asks for it; libpq gives it no other way before the session is up.
+// Takes "connection to server at ... failed: FATAL:  28P01: password ..." apart. The state stands
+// in it because the verbosity asks for it; libpq gives it no other way before the session is up.
 ConnectError ParseConnectError(std::string_view message) {
   std::string_view line = FirstLine(message);
   if (const size_t failed = line.find(" failed: "); failed != std::string_view::npos) {
@@ -103,7 +103,8 @@ Result<UrlParts> ParseUrl(const std::string& url) {
                std::from_chars(value.data(), value.data() + value.size(), seconds).ec ==
                    std::errc()) {
       // As libpq: zero and less wait for ever, one second is two.
-      parts.connect_timeout = seconds <= 0 ? milliseconds::max() : milliseconds(1000) * std::max(seconds, 2);
+      parts.connect_timeout =
+          seconds <= 0 ? milliseconds::max() : milliseconds(1000) * std::max(seconds, 2);
     }
   }
   PQconninfoFree(options);
@@ -214,13 +215,19 @@ Result<std::unique_ptr<Connection>> Connection::Connect(const std::string& url,
                                                         std::stop_token stop) {
   MR_ASSIGN_OR_RETURN(const UrlParts parts, ParseUrl(url));
   // What stands before dbname is a default that the URL overrides; what follows overrides it.
-  const std::array<const char*, 10> keywords = {
-      "connect_timeout",  "keepalives_idle", "keepalives_interval",
-      "keepalives_count", "tcp_user_timeout", "fallback_application_name",
-      "dbname",           options.replication ? "replication" : nullptr, nullptr, nullptr};
+  const std::array<const char*, 10> keywords = {"connect_timeout",
+                                                "keepalives_idle",
+                                                "keepalives_interval",
+                                                "keepalives_count",
+                                                "tcp_user_timeout",
+                                                "fallback_application_name",
+                                                "dbname",
+                                                options.replication ? "replication" : nullptr,
+                                                nullptr,
+                                                nullptr};
   const std::array<const char*, 10> values = {
-      "8", "10", "5", "3", "30000", options.application_name.c_str(), url.c_str(), "database",
-      nullptr, nullptr};
+      "8",         "10",       "5",     "3",    "30000", options.application_name.c_str(),
+      url.c_str(), "database", nullptr, nullptr};
   auto rep = std::make_unique<Rep>();
   rep->stop = std::move(stop);
   rep->conn = PQconnectStartParams(keywords.data(), values.data(), 1);
@@ -251,7 +258,8 @@ Result<std::unique_ptr<Connection>> Connection::Connect(const std::string& url,
   }
   PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
   // Notices would go to stderr.
-  PQsetNoticeReceiver(conn, [](void*, const PGresult*) {}, nullptr);
+  PQsetNoticeReceiver(
+      conn, [](void*, const PGresult*) {}, nullptr);
   connection->peer_ = fmt::format("{}:{}/{}", PQhost(conn), PQport(conn), PQdb(conn));
   MR_RETURN_IF_ERROR(connection->Configure(options));
   return connection;
@@ -327,10 +335,9 @@ Result<bool> Connection::WaitAnswer(milliseconds wait) {
         const char* state = PQresultErrorField(result.get(), PG_DIAG_SQLSTATE);
         const char* text = PQresultErrorField(result.get(), PG_DIAG_MESSAGE_PRIMARY);
         if (rep_->failure.ok()) {
-          rep_->failure =
-              state == nullptr
-                  ? ConnectionFailure("run a statement")
-                  : Status(CodeOfSqlState(state), text == nullptr ? "unknown error" : text);
+          rep_->failure = state == nullptr ? ConnectionFailure("run a statement")
+                                           : Status(CodeOfSqlState(state),
+                                                    text == nullptr ? "unknown error" : text);
         }
       } else {
         rep_->rows = std::move(result);
@@ -339,9 +346,9 @@ Result<bool> Connection::WaitAnswer(milliseconds wait) {
         return true;
       }
     }
-    MR_ASSIGN_OR_RETURN(const bool ready,
-                        PollSocket(PQsocket(conn), flushed > 0 ? POLLIN | POLLOUT : POLLIN,
-                                   deadline, rep_->stop));
+    MR_ASSIGN_OR_RETURN(
+        const bool ready,
+        PollSocket(PQsocket(conn), flushed > 0 ? POLLIN | POLLOUT : POLLIN, deadline, rep_->stop));
     if (!ready) {
       return false;
     }
@@ -451,7 +458,8 @@ Result<bool> Connection::WaitReadable(milliseconds wait, int least_bytes) {
 
 Status Connection::WriteCopy(std::string_view bytes) {
   const int put = PQputCopyData(rep_->conn, bytes.data(), static_cast<int>(bytes.size()));
-  // Zero: the send buffer is full, which a message of some bytes cannot make it on a live connection.
+  // Zero: the send buffer is full, which a message of some bytes cannot make it on a live
+  // connection.
   if (put <= 0 || PQflush(rep_->conn) < 0) {
     return ConnectionFailure("write");
   }

@@ -54,15 +54,15 @@ struct CopyRead {
   std::string_view bytes;
 };
 
-// Connection is one PostgreSQL session with pinned settings: UTF8, time zone UTC, ISO dates, ISO 8601
-// intervals, exact floats, hexadecimal bytea, empty search_path, synchronous_commit local, row
+// Connection is one PostgreSQL session with pinned settings: UTF8, time zone UTC, ISO dates, ISO
+// 8601 intervals, exact floats, hexadecimal bytea, empty search_path, synchronous_commit local, row
 // security off (rows that a policy hides are an error, never silently absent), no idle timeouts.
 // A URL that says nothing of timeouts gets: connect_timeout 8 s, TCP keep-alives after 10 s and
 // tcp_user_timeout 30 s, so that a peer which vanished is seen.
 //
 // Lifecycle: Connect(), then statements, or one copy at a time: StartCopyOut() or StartCopyBoth(),
-// TryReadCopy()/WaitReadable() until kEnd, FinishCopy(). After a failure of kUnavailable or kTimedOut
-// the connection is of no further use.
+// TryReadCopy()/WaitReadable() until kEnd, FinishCopy(). After a failure of kUnavailable or
+// kTimedOut the connection is of no further use.
 //
 // Threads: one at a time. Waits end soon after `stop` (given to Connect()) is requested, with
 // kCancelled.

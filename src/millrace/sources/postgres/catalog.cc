@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/catalog.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <charconv>
 #include <map>
 #include <optional>
 #include <set>
 #include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "millrace/sources/postgres/table_pattern.h"
 
@@ -75,15 +75,16 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE " +
         pattern.SqlCondition() + " AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ";
     if (pattern.is_pattern) {
-      sql += "AND c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' "
-             "AND n.nspname <> 'information_schema' ";
+      sql +=
+          "AND c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' "
+          "AND n.nspname <> 'information_schema' ";
     }
     sql += "ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\"";
     MR_ASSIGN_OR_RETURN(const pg::QueryResult rows, connection.Exec(sql));
     if (rows.row_count() == 0) {
-      catalog.problems.push_back(NotFound(fmt::format(
-          "source.tables: '{}' matches no table of {}: create it, or correct the name", text,
-          connection.peer())));
+      catalog.problems.push_back(NotFound(
+          fmt::format("source.tables: '{}' matches no table of {}: create it, or correct the name",
+                      text, connection.peer())));
     }
     for (size_t i = 0; i < rows.row_count(); ++i) {
       Draft draft;
@@ -247,10 +248,11 @@ void Finish(Draft draft, Catalog& catalog) {
   for (const uint32_t column : draft.table.primary_key) {
     if (draft.table.replica_identity == ReplicaIdentity::kIndex && draft.has_identity_index &&
         std::find(identity.begin(), identity.end(), column) == identity.end()) {
-      catalog.problems.push_back(FailedPrecondition(fmt::format(
-          "table {0} has a replica identity index without primary key column '{1}', so that deletes "
-          "would not name their row: ALTER TABLE {0} REPLICA IDENTITY DEFAULT, or FULL",
-          draft.table.FullName(), (*draft.table.columns)[column].name)));
+      catalog.problems.push_back(FailedPrecondition(
+          fmt::format("table {0} has a replica identity index without primary key column '{1}', so "
+                      "that deletes "
+                      "would not name their row: ALTER TABLE {0} REPLICA IDENTITY DEFAULT, or FULL",
+                      draft.table.FullName(), (*draft.table.columns)[column].name)));
       return;
     }
   }

@@ -22,7 +22,8 @@ struct CatalogTable {
 // The tables of the configuration, in its order (within a pattern by name), each once.
 struct Catalog {
   std::vector<CatalogTable> tables;
-  // Entries that name nothing, and tables that no source can read: one sentence with the remedy each.
+  // Entries that name nothing, and tables that no source can read: one sentence with the remedy
+  // each.
   std::vector<Status> problems;
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <utility>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-
-#include <utility>
 
 #include "millrace/sources/postgres/postgres_source.h"
 #include "millrace/sources/postgres/publication.h"
@@ -45,15 +45,14 @@ void CheckPublications(pg::Connection& connection, const PostgresSourceConfig& c
     return Add(findings, Level::kOk,
                fmt::format("publication '{}' matches source.tables", config.publication));
   }
-  const std::string remedy =
-      fmt::format("have a DBA run: {};", fmt::join(statements, "; "));
+  const std::string remedy = fmt::format("have a DBA run: {};", fmt::join(statements, "; "));
   if (!config.manage_publication) {
     return Add(findings, Level::kError,
                fmt::format("publication '{}' is not what source.tables needs: {}",
                            config.publication, remedy));
   }
-  const Result<pg::QueryResult> row = connection.Exec(
-      "SELECT has_database_privilege(current_database(), 'CREATE'), current_user");
+  const Result<pg::QueryResult> row =
+      connection.Exec("SELECT has_database_privilege(current_database(), 'CREATE'), current_user");
   if (!row.ok()) {
     return Add(findings, Level::kError, row.status().message());
   }
@@ -70,7 +69,8 @@ void CheckPublications(pg::Connection& connection, const PostgresSourceConfig& c
                            row.value().Text(0, 1), fmt::join(foreign, ", "), remedy));
   }
   Add(findings, Level::kOk,
-      fmt::format("publication '{}' will be made or altered by `millrace run`", config.publication));
+      fmt::format("publication '{}' will be made or altered by `millrace run`",
+                  config.publication));
 }
 
 }  // namespace

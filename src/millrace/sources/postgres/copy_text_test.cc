@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/copy_text.h"
 
-#include <gtest/gtest.h>
-
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace millrace::sources::postgres {
 namespace {

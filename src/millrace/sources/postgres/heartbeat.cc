@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/heartbeat.h"
 
-#include <fmt/format.h>
-#include <pthread.h>
-
 #include <charconv>
 #include <utility>
+
+#include <fmt/format.h>
+#include <pthread.h>
 
 #include "millrace/clients/postgres/quoting.h"
 #include "millrace/sources/postgres/pgoutput_decoder.h"
@@ -60,7 +60,7 @@ void Heartbeat::Run(std::stop_token stop) {
       log_.Warn("Heartbeat failed, will retry", {{"error", status}});
     }
     MutexLock lock(mu_);
-    reading_.last_error = status.message();
+    reading_.last_error = status.ok() ? "" : "heartbeat: " + status.message();
     while (!wakes_early_ && wake_.WaitUntil(mu_, next)) {
     }
     wakes_early_ = false;
@@ -77,17 +77,17 @@ Status Heartbeat::Beat(const std::stop_token& stop) {
                                                 stop));
   }
   if (writes_messages_ && options_.interval > std::chrono::milliseconds(0)) {
-    MR_ASSIGN_OR_RETURN(
-        const pg::QueryResult written,
-        connection_->Exec(fmt::format("SELECT pg_logical_emit_message(true, {}, {})",
-                                      pg::QuoteLiteral(kHeartbeatPrefix),
-                                      pg::QuoteLiteral(options_.slot))));
+    MR_ASSIGN_OR_RETURN(const pg::QueryResult written,
+                        connection_->Exec(fmt::format(
+                            "SELECT pg_logical_emit_message(true, {}, {})",
+                            pg::QuoteLiteral(kHeartbeatPrefix), pg::QuoteLiteral(options_.slot))));
   }
   MR_ASSIGN_OR_RETURN(
       const pg::QueryResult row,
       connection_->Exec("SELECT pg_current_wal_lsn(), coalesce((SELECT greatest(0, "
                         "pg_current_wal_lsn() - restart_lsn) FROM pg_replication_slots WHERE "
-                        "slot_name = " + pg::QuoteLiteral(options_.slot) + "), 0)"));
+                        "slot_name = " +
+                        pg::QuoteLiteral(options_.slot) + "), 0)"));
   MR_ASSIGN_OR_RETURN(const Lsn server_lsn, ParseLsn(row.Text(0, 0)));
   uint64_t retained = 0;
   const std::string_view text = row.Text(0, 1);

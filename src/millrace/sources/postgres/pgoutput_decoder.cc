@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/pgoutput_decoder.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "millrace/common/coding.h"
 #include "millrace/sources/postgres/relation_message.h"
@@ -187,8 +187,8 @@ Status PgOutputDecoder::DecodeMessage(std::string_view message) {
       break;
     }
     default:
-      return Corruption(fmt::format("pgoutput message of unknown type {:#04x}",
-                                    static_cast<uint8_t>(type)));
+      return Corruption(
+          fmt::format("pgoutput message of unknown type {:#04x}", static_cast<uint8_t>(type)));
   }
   if (status.ok() && !in.AtEnd()) [[unlikely]] {
     return Corruption(fmt::format("a pgoutput message '{}' is longer than it says", type));
@@ -253,7 +253,8 @@ Status PgOutputDecoder::DecodeRelation(std::string_view body) {
   Relation relation;
   for (size_t i = 0; i < tables_.size(); ++i) {
     const Table& table = *tables_[i].table;
-    if (table.oid != message.oid && (table.schema != message.schema || table.name != message.name)) {
+    if (table.oid != message.oid &&
+        (table.schema != message.schema || table.name != message.name)) {
       continue;
     }
     MR_RETURN_IF_ERROR(CheckSameShape(tables_[i], message));
@@ -325,10 +326,10 @@ Status PgOutputDecoder::ReadValue(Cursor& in, const Relation& relation, TupleKin
   const ValueError* error = relation.parsers[column](text, to);
   if (error != nullptr) [[unlikely]] {
     const Table& table = *relation.table->table;
-    return Status(error->code, fmt::format("table {}, column '{}'{}: {}", table.FullName(),
-                                           (*table.columns)[column].name,
-                                           kind == TupleKind::kNew ? "" : " (old row)",
-                                           error->reason));
+    return Status(
+        error->code,
+        fmt::format("table {}, column '{}'{}: {}", table.FullName(), (*table.columns)[column].name,
+                    kind == TupleKind::kNew ? "" : " (old row)", error->reason));
   }
   return Status::Ok();
 }
@@ -404,8 +405,7 @@ Status PgOutputDecoder::DecodeInsert(Cursor& in, size_t size) {
   }
   TableChanges& changes = ChangesOf(*relation);
   const auto row = static_cast<uint32_t>(changes.new_rows.row_count());
-  MR_RETURN_IF_ERROR(
-      ReadTuple(in, *relation, TupleKind::kNew, TupleKind::kNew, kNoRow, changes));
+  MR_RETURN_IF_ERROR(ReadTuple(in, *relation, TupleKind::kNew, TupleKind::kNew, kNoRow, changes));
   AddChange(changes, ChangeOp::kInsert, row, kNoRow, size);
   return Status::Ok();
 }
@@ -445,8 +445,8 @@ Status PgOutputDecoder::DecodeUpdate(Cursor& in, size_t size) {
     // A key that is stored out of line is sent even where it did not change.
     bool is_same_key = true;
     for (size_t i = 0; i < relation->is_key.size() && is_same_key; ++i) {
-      is_same_key = !relation->is_key[i] || SameValue(changes.old_rows.column(i), old_row,
-                                                      changes.new_rows.column(i), row);
+      is_same_key = !relation->is_key[i] ||
+                    SameValue(changes.old_rows.column(i), old_row, changes.new_rows.column(i), row);
     }
     if (is_same_key) {
       changes.old_rows.Truncate(old_row);

@@ -18,19 +18,19 @@ namespace millrace::sources::postgres {
 // The prefix of the logical messages that heartbeats write; their content is the slot's name.
 inline constexpr std::string_view kHeartbeatPrefix = "millrace";
 
-// PgOutputDecoder turns pgoutput messages (protocol version 1, values as text) into the typed columns
-// of an open ChangeBatch: a value is parsed where it stands in the message and appended to its column,
-// with no row in between. It does no I/O.
+// PgOutputDecoder turns pgoutput messages (protocol version 1, values as text) into the typed
+// columns of an open ChangeBatch: a value is parsed where it stands in the message and appended to
+// its column, with no row in between. It does no I/O.
 //
 // Lifecycle: StartStream() at each connection, then Decode() for each message; Take() whenever
 // can_take(). StartStream() drops the open batch: the server sends again what was not confirmed.
 //
 // Threads: one at a time.
 //
-// Errors, after which only StartStream() goes on: kCorruption for bytes that pgoutput does not write;
-// kInvalidArgument for a value that its column cannot hold; kFailedPrecondition for a table that is
-// not as it was when the source connected. Sentences name table and column, never a value. The open
-// transaction has then left the batch.
+// Errors, after which only StartStream() goes on: kCorruption for bytes that pgoutput does not
+// write; kInvalidArgument for a value that its column cannot hold; kFailedPrecondition for a table
+// that is not as it was when the source connected. Sentences name table and column, never a value.
+// The open transaction has then left the batch.
 //
 // Format: "Logical Replication Message Formats" in PostgreSQL's manual.
 class PgOutputDecoder {
@@ -95,8 +95,7 @@ class PgOutputDecoder {
   // Appends a tuple to `rows`. `old_row` is the old image of a new tuple, or kNoRow.
   Status ReadTuple(Cursor& in, const Relation& relation, TupleKind kind, TupleKind old_kind,
                    uint32_t old_row, TableChanges& changes);
-  Status ReadValue(Cursor& in, const Relation& relation, TupleKind kind, size_t column,
-                   Column& to);
+  Status ReadValue(Cursor& in, const Relation& relation, TupleKind kind, size_t column, Column& to);
   bool ReadUnchanged(const Relation& relation, TupleKind old_kind, uint32_t old_row, size_t column,
                      TableChanges& changes);
   void AddChange(TableChanges& changes, ChangeOp op, uint32_t new_row, uint32_t old_row,

@@ -13,6 +13,7 @@ using testing::Begin;
 using testing::Commit;
 using testing::Datum;
 using testing::Delete;
+using ::testing::HasSubstr;
 using testing::Insert;
 using testing::LogicalMessage;
 using testing::Message;
@@ -21,7 +22,6 @@ using testing::Truncate;
 using testing::Tuple;
 using testing::Update;
 using testing::UpdateWithOld;
-using ::testing::HasSubstr;
 
 constexpr uint32_t kItems = 1001;
 constexpr uint32_t kNotes = 1002;
@@ -187,9 +187,8 @@ TEST_F(DecoderTest, TransactionsBeforeTheStartAreLeftOut) {
 }
 
 TEST_F(DecoderTest, UnchangedToastIsMarked) {
-  Feed({Begin(200), RelationOf(kItems),
-        Update(kItems, {"1", "pen", Datum::Unchanged()}), Update(kItems, {"1", "x", "y"}),
-        Commit(200, 220)});
+  Feed({Begin(200), RelationOf(kItems), Update(kItems, {"1", "pen", Datum::Unchanged()}),
+        Update(kItems, {"1", "x", "y"}), Commit(200, 220)});
   const auto batch = decoder_.Take();
   const TableChanges& changes = batch->tables[0];
   ASSERT_EQ(changes.unchanged_toast.size(), 1u);
@@ -390,11 +389,16 @@ TEST_F(DecoderTest, MessagesOutOfPlaceAreCorrupt) {
 // Every message cut after every byte, and with a byte too many: an error, never a crash or a row.
 TEST_F(DecoderTest, CutMessagesAreCorruptAtEveryByte) {
   const std::vector<std::string> messages = {
-      Begin(200), RelationOf(kItems), Insert(kItems, {"1", "a", nullptr}),
+      Begin(200),
+      RelationOf(kItems),
+      Insert(kItems, {"1", "a", nullptr}),
       UpdateWithOld(kItems, 'K', {"1", nullptr, nullptr}, {"2", "b", Datum::Unchanged()}),
-      Delete(kItems, 'K', {"2", nullptr, nullptr}), Truncate({kItems}),
-      LogicalMessage(true, "p", "content"), Message('O').U64(5).CString("node").bytes(),
-      Message('Y').U32(1).CString("a").CString("b").bytes(), Commit(200, 220)};
+      Delete(kItems, 'K', {"2", nullptr, nullptr}),
+      Truncate({kItems}),
+      LogicalMessage(true, "p", "content"),
+      Message('O').U64(5).CString("node").bytes(),
+      Message('Y').U32(1).CString("a").CString("b").bytes(),
+      Commit(200, 220)};
   for (size_t cut = 0; cut < messages.size(); ++cut) {
     for (size_t n = 0; n <= messages[cut].size(); ++n) {
       decoder_.StartStream({Epoch(1), Lsn(100)});

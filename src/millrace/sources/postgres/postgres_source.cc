@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/postgres_source.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "millrace/common/failpoint.h"
 #include "millrace/sources/postgres/catalog.h"
@@ -71,8 +71,8 @@ Status PostgresSource::OrderTables(const std::vector<std::string>& snapshot_orde
         std::find_if(source_tables_.begin(), source_tables_.end(),
                      [&](const SourceTable& table) { return table.table->FullName() == name; });
     if (found == source_tables_.end()) {
-      return InvalidArgument(fmt::format("the snapshot is to read {}, which is no table of the source",
-                                         name));
+      return InvalidArgument(
+          fmt::format("the snapshot is to read {}, which is no table of the source", name));
     }
     snapshot_tables_.push_back(*found);
   }
@@ -154,20 +154,19 @@ Status PostgresSource::PollSlot(milliseconds wait) {
 
 Status PostgresSource::BeginSnapshot(const std::string& snapshot) {
   const bool reads_rows = config_.snapshot_mode != SnapshotMode::kNever;
-  snapshot_ = std::make_unique<SnapshotReader>(SnapshotReader::Options{
-      .tables = reads_rows ? snapshot_tables_ : std::vector<SourceTable>(),
-      .position = start_,
-      .batch_rows_max = config_.batch_rows_max,
-      .batch_bytes_max = config_.batch_bytes_max});
+  snapshot_ = std::make_unique<SnapshotReader>(
+      SnapshotReader::Options{.tables = reads_rows ? snapshot_tables_ : std::vector<SourceTable>(),
+                              .position = start_,
+                              .batch_rows_max = config_.batch_rows_max,
+                              .batch_bytes_max = config_.batch_bytes_max});
   MR_ASSIGN_OR_RETURN(std::unique_ptr<pg::Connection> reader, Open(false));
   MR_RETURN_IF_ERROR(snapshot_->Begin(std::move(reader), snapshot));
   // The tables are locked: what the catalog says of them now holds until they are read.
   MR_ASSIGN_OR_RETURN(const Catalog catalog, LoadCatalog(*control_, config_.tables));
   for (const SourceTable& known : source_tables_) {
-    const auto found = std::find_if(catalog.tables.begin(), catalog.tables.end(),
-                                    [&](const CatalogTable& entry) {
-                                      return entry.source.table->oid == known.table->oid;
-                                    });
+    const auto found = std::find_if(
+        catalog.tables.begin(), catalog.tables.end(),
+        [&](const CatalogTable& entry) { return entry.source.table->oid == known.table->oid; });
     if (found == catalog.tables.end() || !IsSameTable(found->source, known)) {
       return Unavailable(fmt::format("table {} was altered or dropped as the snapshot began",
                                      known.table->FullName()));
@@ -176,18 +175,18 @@ Status PostgresSource::BeginSnapshot(const std::string& snapshot) {
   // Ends the exporting transaction: the reader holds the snapshot.
   MR_RETURN_IF_ERROR(IdentifySystem(*replication_).status());
   phase_ = Phase::kSnapshot;
-  log_.Info("Snapshot begins", {{"tables", snapshot_tables_.size()},
-                                {"position", FormatLsn(start_.end_lsn)}});
+  log_.Info("Snapshot begins",
+            {{"tables", snapshot_tables_.size()}, {"position", FormatLsn(start_.end_lsn)}});
   return Status::Ok();
 }
 
 Status PostgresSource::StartStreaming(SourcePosition start, Lsn confirmed) {
-  auto stream = std::make_shared<ReplicationStream>(
-      StreamOptions{.slot = config_.slot,
-                    .publications = publications_,
-                    .batch_rows_max = config_.batch_rows_max,
-                    .batch_bytes_max = config_.batch_bytes_max},
-      *decoder_);
+  auto stream =
+      std::make_shared<ReplicationStream>(StreamOptions{.slot = config_.slot,
+                                                        .publications = publications_,
+                                                        .batch_rows_max = config_.batch_rows_max,
+                                                        .batch_bytes_max = config_.batch_bytes_max},
+                                          *decoder_);
   // Only what was confirmed of this server's WAL counts, and no more than was handed over.
   const Lsn known(std::max(confirmed.value(), confirmed_.load()));
   MR_RETURN_IF_ERROR(stream->Start(std::move(replication_), start, known));
@@ -293,10 +292,16 @@ void PostgresSource::PublishStatus(const Status& status) {
       status_.last_commit_ts = decoder_->last_commit_ts();
     }
   }
+  Heartbeat::Reading reading;
+  if (heartbeat_ != nullptr) {
+    reading = heartbeat_->reading();
+    status_.server_lsn = std::max(reading.server_lsn, status_.received_lsn);
+    status_.retained_wal_bytes = reading.retained_wal_bytes;
+  }
   if (!status.ok()) {
     status_.last_error = status.message();
   } else if (phase_ == Phase::kStreaming) {
-    status_.last_error.clear();
+    status_.last_error = std::move(reading.last_error);
   }
 }
 

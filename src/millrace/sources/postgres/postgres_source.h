@@ -20,18 +20,18 @@
 
 namespace millrace::sources::postgres {
 
-// PostgresSource reads a PostgreSQL database through a logical replication slot with pgoutput, after
-// a first snapshot of the tables.
+// PostgresSource reads a PostgreSQL database through a logical replication slot with pgoutput,
+// after a first snapshot of the tables.
 //
-// Start() checks that slot and data_dir belong together, or begins to make the slot; what takes long
-// (waiting for the slot, the snapshot, the stream) happens in Poll(), step by step:
+// Start() checks that slot and data_dir belong together, or begins to make the slot; what takes
+// long (waiting for the slot, the snapshot, the stream) happens in Poll(), step by step:
 //
 //   Start -> making the slot -> snapshot -> streaming        first start
 //   Start -------------------------------> streaming         every later one
 //
-// The rest of the contract is in sources/source.h. Poll() with a full batch reads nothing and returns
-// at once; it still tells the server by time that it lives, so that a caller that waits for the
-// engine keeps the connection by calling Poll(0) every few seconds.
+// The rest of the contract is in sources/source.h. Poll() with a full batch reads nothing and
+// returns at once; it still tells the server by time that it lives, so that a caller that waits for
+// the engine keeps the connection by calling Poll(0) every few seconds.
 class PostgresSource final : public Source {
  public:
   PostgresSource(PostgresSourceConfig config, telemetry::Logger log);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/publication.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <charconv>
 #include <map>
 #include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "millrace/clients/postgres/quoting.h"
 
@@ -24,7 +24,7 @@ struct Publication {
   bool publishes_inserts = false;  // and truncates
   bool publishes_updates = false;  // and deletes
   bool publishes_any_update = false;
-  bool is_filtered = false;  // a row filter or a column list
+  bool is_filtered = false;   // a row filter or a column list
   std::set<uint32_t> tables;  // also by schema or for all tables
 };
 
@@ -57,7 +57,8 @@ Result<std::map<std::string, Publication>> ReadPublications(pg::Connection& conn
       connection.Exec(
           "SELECT t.pubname, c.oid FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = "
           "t.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename "
-          "WHERE t.pubname IN " + names));
+          "WHERE t.pubname IN " +
+          names));
   for (size_t i = 0; i < members.row_count(); ++i) {
     const std::string_view text = members.Text(i, 1);
     uint32_t oid = 0;
@@ -67,9 +68,11 @@ Result<std::map<std::string, Publication>> ReadPublications(pg::Connection& conn
   if (connection.server_version() >= 150000) {
     MR_ASSIGN_OR_RETURN(
         const pg::QueryResult filtered,
-        connection.Exec("SELECT DISTINCT p.pubname FROM pg_publication_rel r JOIN pg_publication p "
-                        "ON p.oid = r.prpubid WHERE (r.prattrs IS NOT NULL OR r.prqual IS NOT NULL) "
-                        "AND p.pubname IN " + names));
+        connection.Exec(
+            "SELECT DISTINCT p.pubname FROM pg_publication_rel r JOIN pg_publication p "
+            "ON p.oid = r.prpubid WHERE (r.prattrs IS NOT NULL OR r.prqual IS NOT NULL) "
+            "AND p.pubname IN " +
+            names));
     for (size_t i = 0; i < filtered.row_count(); ++i) {
       publications[std::string(filtered.Text(i, 0))].is_filtered = true;
     }
@@ -92,11 +95,9 @@ void PlanOne(const std::string& name, const Publication& current, std::string_vi
     }
   }
   if (!current.exists) {
-    statements.push_back(fmt::format("CREATE PUBLICATION {}{} WITH (publish = '{}')", quoted,
-                                     missing.empty()
-                                         ? ""
-                                         : fmt::format(" FOR TABLE {}", fmt::join(missing, ", ")),
-                                     publish));
+    statements.push_back(fmt::format(
+        "CREATE PUBLICATION {}{} WITH (publish = '{}')", quoted,
+        missing.empty() ? "" : fmt::format(" FOR TABLE {}", fmt::join(missing, ", ")), publish));
     return;
   }
   for (const uint32_t oid : extra) {
@@ -139,14 +140,17 @@ Status CheckReadable(const PostgresSourceConfig& config,
                      const std::map<std::string, Publication>& publications) {
   for (const auto& [name, publication] : publications) {
     if (publication.is_filtered) {
-      return Unsupported(fmt::format(
-          "publication '{}' has a row filter or a column list, and this version reads whole tables: "
-          "remove them, or name another source.publication", name));
+      return Unsupported(
+          fmt::format("publication '{}' has a row filter or a column list, and this version reads "
+                      "whole tables: "
+                      "remove them, or name another source.publication",
+                      name));
     }
     if (publication.is_for_all_tables && config.manage_publication) {
       return FailedPrecondition(fmt::format(
           "publication '{}' is FOR ALL TABLES, which Millrace neither makes nor alters: name "
-          "another source.publication, or set source.manage_publication: false", name));
+          "another source.publication, or set source.manage_publication: false",
+          name));
     }
   }
   return Status::Ok();
@@ -199,7 +203,8 @@ Result<std::vector<std::string>> EnsurePublications(pg::Connection& connection,
   MR_ASSIGN_OR_RETURN(PublicationPlan plan, PlanPublications(connection, config, tables));
   if (is_resuming && !plan.joining.empty()) {
     return FailedPrecondition(fmt::format(
-        "table {} is not in publication '{}', so that its changes since this data_dir began are not "
+        "table {} is not in publication '{}', so that its changes since this data_dir began are "
+        "not "
         "known, and this version cannot add a table to a running pipeline: take it out of "
         "source.tables, or set the pipeline up again (`millrace slot drop`, an empty data_dir)",
         fmt::join(plan.joining, ", "), config.publication));
@@ -211,7 +216,8 @@ Result<std::vector<std::string>> EnsurePublications(pg::Connection& connection,
   if (!config.manage_publication) {
     return FailedPrecondition(fmt::format(
         "publication '{}' is not what source.tables needs and source.manage_publication is false: "
-        "have a DBA run: {}", config.publication, statements));
+        "have a DBA run: {}",
+        config.publication, statements));
   }
   for (const std::string& statement : plan.statements) {
     const Result<pg::QueryResult> done = connection.Exec(statement);

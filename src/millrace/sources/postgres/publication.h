@@ -21,9 +21,9 @@ struct PublicationPlan {
   std::vector<std::string> joining;
 };
 
-// Compares the publications `config.publication` and `<...>_inserts` with `tables`. A table goes into
-// the first only if its updates and deletes stay possible once published; others go into the second,
-// which publishes inserts and truncates. Tables that are in neither list leave.
+// Compares the publications `config.publication` and `<...>_inserts` with `tables`. A table goes
+// into the first only if its updates and deletes stay possible once published; others go into the
+// second, which publishes inserts and truncates. Tables that are in neither list leave.
 // kFailedPrecondition or kUnsupported if a publication of that name is of a kind that Millrace does
 // not make (FOR ALL TABLES) or that it does not read (row filters, column lists).
 Result<PublicationPlan> PlanPublications(pg::Connection& connection,
@@ -31,8 +31,8 @@ Result<PublicationPlan> PlanPublications(pg::Connection& connection,
                                          const std::vector<SourceTable>& tables);
 
 // Makes or alters the publications, or with manage_publication false checks them, and returns the
-// names for START_REPLICATION. `is_resuming`: the slot exists, so that a table that joins would miss
-// its earlier changes: kFailedPrecondition. kPermissionDenied with the statements for a DBA.
+// names for START_REPLICATION. `is_resuming`: the slot exists, so that a table that joins would
+// miss its earlier changes: kFailedPrecondition. kPermissionDenied with the statements for a DBA.
 Result<std::vector<std::string>> EnsurePublications(pg::Connection& connection,
                                                     const PostgresSourceConfig& config,
                                                     const std::vector<SourceTable>& tables,

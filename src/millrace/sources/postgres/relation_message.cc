@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/relation_message.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "millrace/common/coding.h"
 
@@ -14,8 +14,8 @@ using Column = RelationMessage::Column;
 
 Status Altered(const SourceTable& table, std::string_view what) {
   return FailedPrecondition(fmt::format(
-      "table {}: {}; this version cannot follow it: revert the change, or set the pipeline up again "
-      "(stop it, run `millrace slot drop`, start with an empty data_dir)",
+      "table {}: {}; this version cannot follow a change of a table's columns or key: set the "
+      "pipeline up again (stop it, run `millrace slot drop`, start with an empty data_dir)",
       table.table->FullName(), what));
 }
 
@@ -32,8 +32,7 @@ bool HasField(const Schema& schema, const std::string& name) {
 // varchar(n) made longer, or unlimited: no value changes.
 bool IsWidenedVarchar(const ColumnTypeFacts& known, const Column& column) {
   return known.declared_oid == kVarcharOid && column.type_oid == kVarcharOid &&
-         known.declared_typmod >= 0 &&
-         (column.typmod < 0 || column.typmod > known.declared_typmod);
+         known.declared_typmod >= 0 && (column.typmod < 0 || column.typmod > known.declared_typmod);
 }
 
 Status CheckColumns(const SourceTable& table, const RelationMessage& relation) {
@@ -75,12 +74,11 @@ Status CheckIdentity(const SourceTable& table, const RelationMessage& relation) 
     return Status::Ok();  // there are no updates or deletes then
   }
   const std::vector<uint32_t>& key = table.table->primary_key;
-  const auto key_columns = static_cast<size_t>(
-      std::count_if(relation.columns.begin(), relation.columns.end(),
-                    [](const Column& column) { return column.is_key; }));
-  const bool holds_key = std::all_of(key.begin(), key.end(), [&](uint32_t column) {
-    return relation.columns[column].is_key;
-  });
+  const auto key_columns =
+      static_cast<size_t>(std::count_if(relation.columns.begin(), relation.columns.end(),
+                                        [](const Column& column) { return column.is_key; }));
+  const bool holds_key = std::all_of(
+      key.begin(), key.end(), [&](uint32_t column) { return relation.columns[column].is_key; });
   if (!holds_key || (relation.replica_identity == 'd' && key_columns != key.size())) {
     return Altered(table, "its primary key or replica identity changed");
   }

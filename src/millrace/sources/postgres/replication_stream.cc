@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/replication_stream.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <charconv>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "millrace/clients/postgres/quoting.h"
 #include "millrace/common/coding.h"
@@ -180,10 +180,10 @@ Result<bool> ReplicationStream::DrainMessages() {
     }
     if (read.state == pg::CopyState::kEnd) {
       decoder_.RollBackOpenTransaction();
-      MR_RETURN_IF_ERROR(connection_->FinishCopy().WithContext(
-          fmt::format("read from slot '{}'", options_.slot)));
-      return Unavailable(fmt::format("the server ended the replication of slot '{}' (it stops)",
-                                     options_.slot));
+      MR_RETURN_IF_ERROR(
+          connection_->FinishCopy().WithContext(fmt::format("read from slot '{}'", options_.slot)));
+      return Unavailable(
+          fmt::format("the server ended the replication of slot '{}' (it stops)", options_.slot));
     }
     had_messages = true;
     drained_bytes_ += read.bytes.size();
@@ -232,9 +232,10 @@ ReplicationStream::Clock::time_point ReplicationStream::FeedbackDue() const {
     due = std::min(due, last_feedback_ + kFeedbackIntervalMin);
   }
   if (reply_wanted_) {
-    // With everything durable at once. Otherwise a moment later: a server that shuts down asks again
-    // as soon as it has an answer that does not cover what it sent.
-    const bool covers_all = IsQuiet() && std::max(decoder_.end_lsn(), keepalive_end_) <= confirmed();
+    // With everything durable at once. Otherwise a moment later: a server that shuts down asks
+    // again as soon as it has an answer that does not cover what it sent.
+    const bool covers_all =
+        IsQuiet() && std::max(decoder_.end_lsn(), keepalive_end_) <= confirmed();
     due = std::min(due, covers_all ? reply_wanted_since_ : reply_wanted_since_ + kReplyWaitMax);
   }
   return due;

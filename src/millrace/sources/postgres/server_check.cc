@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/server_check.h"
 
-#include <fmt/format.h>
-
 #include <charconv>
+
+#include <fmt/format.h>
 
 #include "millrace/clients/postgres/quoting.h"
 
@@ -23,7 +23,8 @@ void CheckSettings(const pg::QueryResult& row, ServerReport& report) {
   if (wal_level != "logical") {
     report.errors.push_back(FailedPrecondition(fmt::format(
         "the server's wal_level is {}: run ALTER SYSTEM SET wal_level = logical and restart the "
-        "server", wal_level)));
+        "server",
+        wal_level)));
   } else {
     report.facts.emplace_back("wal_level is logical");
   }
@@ -33,9 +34,10 @@ void CheckSettings(const pg::QueryResult& row, ServerReport& report) {
         "primary"));
   }
   if (row.Text(0, 2) == "SQL_ASCII") {
-    report.errors.push_back(Unsupported(
-        "the database has encoding SQL_ASCII, so that its text is of no known encoding: dump it and "
-        "restore it into a UTF8 database"));
+    report.errors.push_back(
+        Unsupported("the database has encoding SQL_ASCII, so that its text is of no known "
+                    "encoding: dump it and "
+                    "restore it into a UTF8 database"));
   }
   if (row.Text(0, 3) == "-1") {
     report.warnings.emplace_back(
@@ -65,7 +67,8 @@ void CheckFreePlaces(const pg::QueryResult& row, const PostgresSourceConfig& con
   if (!has_slot && slots >= slots_max) {
     report.warnings.push_back(fmt::format(
         "all {} replication slots are taken, and slot '{}' is not made yet: drop one, or raise "
-        "max_replication_slots and restart the server", slots_max, config.slot));
+        "max_replication_slots and restart the server",
+        slots_max, config.slot));
   }
   if (senders >= senders_max) {
     report.warnings.push_back(fmt::format(
@@ -85,24 +88,26 @@ void CheckTables(const PostgresSourceConfig& config, std::string_view role, Serv
     if (config.snapshot_mode != SnapshotMode::kNever && !entry.can_select) {
       report.errors.push_back(PermissionDenied(fmt::format(
           "role '{}' may not read table {}: have a DBA run GRANT USAGE ON SCHEMA {} TO {}; GRANT "
-          "SELECT ON {} TO {}", role, name, pg::QuoteIdentifier(table.schema), quoted_role,
-          quoted_name, quoted_role)));
+          "SELECT ON {} TO {}",
+          role, name, pg::QuoteIdentifier(table.schema), quoted_role, quoted_name, quoted_role)));
     } else if (config.snapshot_mode != SnapshotMode::kNever && entry.row_security_active) {
       report.errors.push_back(PermissionDenied(fmt::format(
           "row security hides rows of table {} from role '{}': have a DBA run ALTER ROLE {} "
-          "BYPASSRLS", name, role, quoted_role)));
+          "BYPASSRLS",
+          name, role, quoted_role)));
     } else {
       report.facts.push_back(fmt::format("table {} can be read", name));
     }
     if (table.primary_key.empty()) {
-      report.warnings.push_back(fmt::format(
-          "table {} has no primary key: its streams need append_only: true", name));
+      report.warnings.push_back(
+          fmt::format("table {} has no primary key: its streams need append_only: true", name));
     }
     if (!entry.source.has_usable_identity) {
       report.warnings.push_back(fmt::format(
           "table {0} has no usable replica identity, so that only its inserts and truncates are "
           "published ('{1}') and updates and deletes never arrive: add a primary key, or run ALTER "
-          "TABLE {2} REPLICA IDENTITY FULL", name, config.InsertsPublication(), quoted_name));
+          "TABLE {2} REPLICA IDENTITY FULL",
+          name, config.InsertsPublication(), quoted_name));
     }
   }
 }
@@ -112,9 +117,9 @@ void CheckTables(const PostgresSourceConfig& config, std::string_view role, Serv
 Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSourceConfig& config) {
   ServerReport report;
   if (connection.server_version() < kServerVersionMin) {
-    report.errors.push_back(Unsupported(fmt::format(
-        "the server is PostgreSQL {}, and Millrace needs 14 or newer: upgrade it",
-        connection.server_version() / 10000)));
+    report.errors.push_back(Unsupported(
+        fmt::format("the server is PostgreSQL {}, and Millrace needs 14 or newer: upgrade it",
+                    connection.server_version() / 10000)));
     return report;
   }
   report.facts.push_back(fmt::format("PostgreSQL {}", connection.server_version() / 10000));
@@ -124,7 +129,8 @@ Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSou
       connection.Exec(
           "SELECT current_setting('wal_level'), pg_is_in_recovery(), "
           "current_setting('server_encoding'), current_setting('max_slot_wal_keep_size'), "
-          "current_user, (SELECT r.rolsuper OR r.rolreplication OR EXISTS (SELECT 1 FROM pg_roles x "
+          "current_user, (SELECT r.rolsuper OR r.rolreplication OR EXISTS (SELECT 1 FROM pg_roles "
+          "x "
           "WHERE x.rolname = 'rds_replication' AND pg_has_role(r.oid, x.oid, 'member')) "
           "FROM pg_roles r WHERE r.rolname = current_user), "
           "(SELECT count(*) FROM pg_replication_slots), "

@@ -20,8 +20,8 @@ struct ServerReport {
   Catalog catalog;
 };
 
-// Looks at version, settings, the role's privileges and the tables. Changes nothing. A failure means
-// that the server could not be asked.
+// Looks at version, settings, the role's privileges and the tables. Changes nothing. A failure
+// means that the server could not be asked.
 Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSourceConfig& config);
 
 }  // namespace millrace::sources::postgres

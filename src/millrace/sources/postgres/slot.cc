@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/slot.h"
 
-#include <fmt/format.h>
-
 #include <charconv>
 #include <thread>
+
+#include <fmt/format.h>
 
 #include "millrace/clients/postgres/quoting.h"
 
@@ -21,7 +21,8 @@ T Number(std::string_view text) {
 constexpr std::chrono::milliseconds kDropRetryWait{100};
 
 constexpr std::string_view kChoices =
-    "start with the data_dir that the slot belongs to, restore a backup of it, or set the pipeline up "
+    "start with the data_dir that the slot belongs to, restore a backup of it, or set the pipeline "
+    "up "
     "again (`millrace slot drop`, then an empty data_dir)";
 
 Status Refuse(const std::string& name, std::string_view why, std::string_view choices) {
@@ -52,7 +53,8 @@ Result<std::optional<SlotInfo>> ReadSlot(pg::Connection& connection, const std::
           "s.wal_status, s.two_phase, to_jsonb(s)->>'conflicting', "
           "to_jsonb(s)->>'invalidation_reason', CASE WHEN pg_is_in_recovery() THEN 0 ELSE "
           "coalesce(pg_current_wal_lsn() - s.restart_lsn, 0) END FROM pg_replication_slots s "
-          "WHERE s.slot_name = " + pg::QuoteLiteral(slot)));
+          "WHERE s.slot_name = " +
+          pg::QuoteLiteral(slot)));
   if (row.row_count() == 0) {
     return std::optional<SlotInfo>();
   }
@@ -81,21 +83,23 @@ Status CheckServerIsOurs(const SystemInfo& system, const SourceState& state) {
     return Status::Ok();
   }
   if (system.system_identifier != state.system_identifier) {
-    return FailedPrecondition(fmt::format(
-        "the server has system identifier {}, and data_dir belongs to {}: {}",
-        system.system_identifier, state.system_identifier, kServerChoices));
+    return FailedPrecondition(
+        fmt::format("the server has system identifier {}, and data_dir belongs to {}: {}",
+                    system.system_identifier, state.system_identifier, kServerChoices));
   }
   if (system.timeline != state.timeline) {
-    return FailedPrecondition(fmt::format(
-        "the server is on timeline {}, and data_dir belongs to timeline {}, so that a failover or a "
-        "restore lies between and changes may be missing: {}",
-        system.timeline, state.timeline, kServerChoices));
+    return FailedPrecondition(
+        fmt::format("the server is on timeline {}, and data_dir belongs to timeline {}, so that a "
+                    "failover or a "
+                    "restore lies between and changes may be missing: {}",
+                    system.timeline, state.timeline, kServerChoices));
   }
   if (state.position.has_value() && state.position->end_lsn > system.wal_end) {
-    return FailedPrecondition(fmt::format(
-        "the server's WAL ends at {}, before the position {} that data_dir holds, so that it was set "
-        "back: {}",
-        FormatLsn(system.wal_end), FormatLsn(state.position->end_lsn), kServerChoices));
+    return FailedPrecondition(
+        fmt::format("the server's WAL ends at {}, before the position {} that data_dir holds, so "
+                    "that it was set "
+                    "back: {}",
+                    FormatLsn(system.wal_end), FormatLsn(state.position->end_lsn), kServerChoices));
   }
   return Status::Ok();
 }
@@ -104,39 +108,43 @@ Status CheckSlotServes(const std::string& name, const std::optional<SlotInfo>& s
                        const SystemInfo& system, const SourceState& state) {
   const SourcePosition position = *state.position;
   if (!slot.has_value()) {
-    return Refuse(name, fmt::format("does not exist, and data_dir goes on at {}, so that the changes "
-                                    "since then are gone", FormatLsn(position.end_lsn)),
+    return Refuse(name,
+                  fmt::format("does not exist, and data_dir goes on at {}, so that the changes "
+                              "since then are gone",
+                              FormatLsn(position.end_lsn)),
                   "set the pipeline up again with an empty data_dir");
   }
   if (slot->plugin != "pgoutput") {
-    return Refuse(name, slot->plugin.empty()
-                            ? "is a physical slot"
-                            : fmt::format("is of plugin {} and not pgoutput", slot->plugin),
+    return Refuse(name,
+                  slot->plugin.empty()
+                      ? "is a physical slot"
+                      : fmt::format("is of plugin {} and not pgoutput", slot->plugin),
                   "name another source.slot");
   }
   if (slot->database != system.database) {
-    return Refuse(name, fmt::format("belongs to database {} and not {}", slot->database,
-                                    system.database),
+    return Refuse(name,
+                  fmt::format("belongs to database {} and not {}", slot->database, system.database),
                   "correct source.url, or name another source.slot");
   }
   if (slot->wal_status == "lost" || !slot->invalidation_reason.empty()) {
     return Refuse(
         name,
-        fmt::format("was invalidated by the server ({}), so that changes since {} are gone",
-                    slot->invalidation_reason.empty() ? "its WAL was removed"
-                                                      : slot->invalidation_reason,
-                    FormatLsn(position.end_lsn)),
+        fmt::format(
+            "was invalidated by the server ({}), so that changes since {} are gone",
+            slot->invalidation_reason.empty() ? "its WAL was removed" : slot->invalidation_reason,
+            FormatLsn(position.end_lsn)),
         "set the pipeline up again (`millrace slot drop`, then an empty data_dir), and raise "
         "max_slot_wal_keep_size on the server");
   }
   if (slot->two_phase) {
-    return Refuse(name, "has two_phase on, with which prepared transactions are gone after a restart",
+    return Refuse(name,
+                  "has two_phase on, with which prepared transactions are gone after a restart",
                   "name another source.slot, or set the pipeline up again");
   }
   if (slot->confirmed_flush_lsn.has_value() && *slot->confirmed_flush_lsn > position.end_lsn) {
-    return Refuse(name, fmt::format("has moved past what this data_dir holds ({} against {})",
-                                    FormatLsn(*slot->confirmed_flush_lsn),
-                                    FormatLsn(position.end_lsn)),
+    return Refuse(name,
+                  fmt::format("has moved past what this data_dir holds ({} against {})",
+                              FormatLsn(*slot->confirmed_flush_lsn), FormatLsn(position.end_lsn)),
                   kChoices);
   }
   if (slot->is_active) {

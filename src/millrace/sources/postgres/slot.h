@@ -44,15 +44,16 @@ Result<std::optional<SlotInfo>> ReadSlot(pg::Connection& connection, const std::
 // kFailedPrecondition with the choices if not. A state without system identifier fits every server.
 Status CheckServerIsOurs(const SystemInfo& system, const SourceState& state);
 
-// Whether `slot` serves `state.position`: it exists, is ours to read, was not invalidated and did not
-// move past the position. kFailedPrecondition with the choices; kUnavailable with the pid while it is
-// active for another connection.
+// Whether `slot` serves `state.position`: it exists, is ours to read, was not invalidated and did
+// not move past the position. kFailedPrecondition with the choices; kUnavailable with the pid while
+// it is active for another connection.
 Status CheckSlotServes(const std::string& name, const std::optional<SlotInfo>& slot,
                        const SystemInfo& system, const SourceState& state);
 
 // Drops the slot, waiting up to `wait` while it is active. OK if there is none. An active slot is
 // never taken from its reader: kUnavailable with the pid then.
-Status DropSlot(pg::Connection& connection, const std::string& slot, std::chrono::milliseconds wait);
+Status DropSlot(pg::Connection& connection, const std::string& slot,
+                std::chrono::milliseconds wait);
 
 // The replication command that makes the slot and exports its snapshot.
 std::string CreateSlotCommand(const std::string& slot);

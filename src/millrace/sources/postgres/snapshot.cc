@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/snapshot.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <charconv>
 #include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "millrace/clients/postgres/quoting.h"
 #include "millrace/common/failpoint.h"
@@ -62,10 +62,10 @@ Status SnapshotReader::Begin(std::unique_ptr<pg::Connection> connection,
   if (options_.tables.empty()) {
     return StartNextTable();
   }
-  Result<pg::QueryResult> row = connection_->Exec(fmt::format(
-      "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; "
-      "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
-      pg::QuoteLiteral(snapshot)));
+  Result<pg::QueryResult> row = connection_->Exec(
+      fmt::format("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}; "
+                  "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+                  pg::QuoteLiteral(snapshot)));
   if (!row.ok()) {
     // The exporting connection broke, most likely; a new start makes another.
     return Unavailable(fmt::format("import the slot's snapshot: {}", row.status().message()));
@@ -84,8 +84,8 @@ Status SnapshotReader::LockTables() {
     names.push_back("ONLY " + QuotedName(table));
     oids.push_back(table.table->oid);
   }
-  const Result<pg::QueryResult> locked = connection_->Exec(
-      fmt::format("LOCK TABLE {} IN ACCESS SHARE MODE", fmt::join(names, ", ")));
+  const Result<pg::QueryResult> locked =
+      connection_->Exec(fmt::format("LOCK TABLE {} IN ACCESS SHARE MODE", fmt::join(names, ", ")));
   if (!locked.ok()) {
     const Code code = locked.status().code();
     return Status(code == Code::kNotFound ? Code::kUnavailable : code,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/table_pattern.h"
 
-#include <fmt/format.h>
-
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "millrace/clients/postgres/quoting.h"
 
@@ -59,7 +59,8 @@ Result<TablePattern> ParseTablePattern(std::string_view text) {
   } while (is_valid && at++ < text.size());
   if (!is_valid || parts.size() > 2) {
     return InvalidArgument(fmt::format(
-        "'{}' names no table: write schema.table, with quotes around odd names, or schema.*", text));
+        "'{}' names no table: write schema.table, with quotes around odd names, or schema.*",
+        text));
   }
   if (parts.size() == 1) {
     parts.insert(parts.begin(), Part{"public", "public", false});

@@ -13,8 +13,7 @@ TEST(TablePattern, ReadsNamesAsSqlDoes) {
   } cases[] = {
       {"content", "n.nspname::text = 'public' AND c.relname::text = 'content'"},
       {"Shop.Items", "n.nspname::text = 'shop' AND c.relname::text = 'items'"},
-      {"\"Shop\".\"it.em\"\"s*\"",
-       "n.nspname::text = 'Shop' AND c.relname::text = 'it.em\"s*'"},
+      {"\"Shop\".\"it.em\"\"s*\"", "n.nspname::text = 'Shop' AND c.relname::text = 'it.em\"s*'"},
       {"shop.*", "n.nspname::text LIKE 'shop' AND c.relname::text LIKE '%'"},
       {"a_b.x*y", "n.nspname::text LIKE  E'a\\\\_b' AND c.relname::text LIKE 'x%y'"},
       {"it's.t", "n.nspname::text = 'it''s' AND c.relname::text = 't'"},

@@ -9,7 +9,8 @@ namespace {
 constexpr int32_t kTypmodHeader = 4;
 constexpr int32_t kDecimalPrecisionMax = 38;
 
-// numeric's typmod is (precision << 16 | scale) + 4, the scale in 11 bits, signed from PostgreSQL 15.
+// numeric's typmod is (precision << 16 | scale) + 4, the scale in 11 bits, signed from
+// PostgreSQL 15.
 DataType MapNumeric(int32_t typmod) {
   if (typmod < kTypmodHeader) {
     return TypeKind::kText;  // unconstrained

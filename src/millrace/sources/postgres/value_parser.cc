@@ -19,8 +19,8 @@ constexpr ValueError kDecimalTooLarge{Code::kInvalidArgument,
                                       "the number has more digits than the column's type"};
 constexpr ValueError kTimestampTooLarge{
     Code::kInvalidArgument, "the timestamp lies outside 64-bit microseconds since 1970"};
-constexpr ValueError kIntervalTooLarge{Code::kInvalidArgument,
-                                       "the interval does not fit its months, days and microseconds"};
+constexpr ValueError kIntervalTooLarge{
+    Code::kInvalidArgument, "the interval does not fit its months, days and microseconds"};
 constexpr ValueError kIntervalInfinite{Code::kInvalidArgument,
                                        "an infinite interval has no counterpart"};
 constexpr ValueError kMultiDimensional{
@@ -57,7 +57,9 @@ const ValueError* AppendFloat(std::string_view text, Column& column) {
   } else if (text == "-Infinity") {
     value = -std::numeric_limits<T>::infinity();
   } else {
-    const char first = text.empty() ? '\0' : text.front() == '-' && text.size() > 1 ? text[1] : text.front();
+    const char first = text.empty()                             ? '\0'
+                       : text.front() == '-' && text.size() > 1 ? text[1]
+                                                                : text.front();
     const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
     if (first < '0' || first > '9' || parsed.ec != std::errc() ||
         parsed.ptr != text.data() + text.size()) [[unlikely]] {
@@ -82,7 +84,7 @@ constexpr std::array<UInt128, 39> kPowersOfTen = MakePowersOfTen();
 const ValueError* ParseScaled(std::string_view text, uint32_t precision, uint32_t scale,
                               UInt128& value) {
   UInt128 v = 0;
-  uint64_t low = 0;          // the last up to 18 digits, gathered in a register
+  uint64_t low = 0;  // the last up to 18 digits, gathered in a register
   uint32_t low_digits = 0;
   uint32_t significant = 0;  // digits from the first that is not zero
   uint32_t fraction = 0;
@@ -189,8 +191,8 @@ const ValueError* AppendTimestamp(std::string_view text, Column& column) {
   int64_t time = 0;
   int64_t offset = 0;
   if (!reader.ReadDate(days, year) || !reader.Skip(' ') || !reader.ReadTime(time) ||
-      (kWithZone && !reader.ReadZone(offset)) || !reader.ReadEra(days, year) ||
-      !reader.AtEnd()) [[unlikely]] {
+      (kWithZone && !reader.ReadZone(offset)) || !reader.ReadEra(days, year) || !reader.AtEnd())
+      [[unlikely]] {
     return &kMalformed;
   }
   int64_t micros = 0;
@@ -242,8 +244,8 @@ int HexByte(const char* at) {
 }
 
 const ValueError* AppendUuid(std::string_view text, Column& column) {
-  if (text.size() != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' ||
-      text[23] != '-') [[unlikely]] {
+  if (text.size() != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-')
+      [[unlikely]] {
     return &kMalformed;
   }
   constexpr std::array<uint8_t, 16> kAt = {0,  2,  4,  6,  9,  11, 14, 16,

@@ -16,9 +16,9 @@ struct ValueError {
   std::string_view reason;  // completes "column x: ..."; without the value
 };
 
-// Parses PostgreSQL's text form of one value, as the pinned session settings make it, and appends it
-// to `column`. Returns null on success; on an error `column` is as before. Snapshot and stream use
-// the same functions, so that a value is the same whichever way it came.
+// Parses PostgreSQL's text form of one value, as the pinned session settings make it, and appends
+// it to `column`. Returns null on success; on an error `column` is as before. Snapshot and stream
+// use the same functions, so that a value is the same whichever way it came.
 using AppendValueFn = const ValueError* (*)(std::string_view text, Column& column);
 
 // The parser for columns of `type`: picked once a column, so that the loop over rows has no switch.

@@ -72,7 +72,12 @@ inline std::string Begin(uint64_t commit_lsn, int64_t commit_ts = 0, uint32_t xi
   return Message('B').U64(commit_lsn).U64(static_cast<uint64_t>(commit_ts)).U32(xid).bytes();
 }
 inline std::string Commit(uint64_t commit_lsn, uint64_t end_lsn, int64_t commit_ts = 0) {
-  return Message('C').U8(0).U64(commit_lsn).U64(end_lsn).U64(static_cast<uint64_t>(commit_ts)).bytes();
+  return Message('C')
+      .U8(0)
+      .U64(commit_lsn)
+      .U64(end_lsn)
+      .U64(static_cast<uint64_t>(commit_ts))
+      .bytes();
 }
 inline std::string Relation(uint32_t oid, std::string_view schema, std::string_view name,
                             const std::vector<RelationColumn>& columns, char identity = 'd') {
@@ -80,8 +85,10 @@ inline std::string Relation(uint32_t oid, std::string_view schema, std::string_v
   message.U32(oid).CString(schema).CString(name).Char(identity).U16(
       static_cast<uint16_t>(columns.size()));
   for (const RelationColumn& column : columns) {
-    message.U8(column.is_key).CString(column.name).U32(column.type_oid).U32(
-        static_cast<uint32_t>(column.typmod));
+    message.U8(column.is_key)
+        .CString(column.name)
+        .U32(column.type_oid)
+        .U32(static_cast<uint32_t>(column.typmod));
   }
   return message.bytes();
 }
