@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sources/postgres/catalog.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "millrace/sources/postgres/table_pattern.h"
+
+namespace millrace::sources::postgres {
+namespace {
+
+// Numbers of the catalog; the server never sends others.
+template <typename T>
+T Number(std::string_view text) {
+  T value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+bool IsTrue(std::string_view text) { return text == "t"; }
+
+// A table while it is put together.
+struct Draft {
+  Table table;
+  std::vector<ColumnTypeFacts> types;
+  std::vector<int> attnums;  // of each column
+  CatalogTable facts;
+  bool has_identity_index = false;
+  bool has_immediate_primary_key = false;
+  bool has_primary_key_unpublished = false;
+  std::vector<uint32_t> identity_index;
+};
+
+Status CannotRead(const Draft& draft, std::string_view why) {
+  return Unsupported(fmt::format("table {} {}", draft.table.FullName(), why));
+}
+
+ReplicaIdentity ParseIdentity(std::string_view text) {
+  return text == "f"   ? ReplicaIdentity::kFull
+         : text == "i" ? ReplicaIdentity::kIndex
+         : text == "n" ? ReplicaIdentity::kNothing
+                       : ReplicaIdentity::kDefault;
+}
+
+// Why a relation of this kind cannot be a source table; nothing if it can.
+std::optional<std::string_view> KindProblem(std::string_view kind, std::string_view persistence) {
+  if (kind == "p") {
+    return "is partitioned, which this version does not follow as one table: name its partitions";
+  }
+  if (kind != "r") {
+    return "is not a table: only tables have changes";
+  }
+  if (persistence != "p") {
+    return "is unlogged or temporary: its changes are not in the WAL; ALTER TABLE ... SET LOGGED";
+  }
+  return std::nullopt;
+}
+
+Status FindTables(pg::Connection& connection, const std::vector<std::string>& patterns,
+                  std::vector<Draft>& drafts, Catalog& catalog) {
+  std::set<uint32_t> seen;
+  for (const std::string& text : patterns) {
+    MR_ASSIGN_OR_RETURN(const TablePattern pattern, ParseTablePattern(text));
+    std::string sql =
+        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, "
+        "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), "
+        "pg_has_role(c.relowner, 'USAGE'), row_security_active(c.oid) "
+        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE " +
+        pattern.SqlCondition() + " AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ";
+    if (pattern.is_pattern) {
+      sql +=
+          "AND c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' "
+          "AND n.nspname <> 'information_schema' ";
+    }
+    sql += "ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\"";
+    MR_ASSIGN_OR_RETURN(const pg::QueryResult rows, connection.Exec(sql));
+    if (rows.row_count() == 0) {
+      catalog.problems.push_back(NotFound(
+          fmt::format("source.tables: '{}' matches no table of {}: create it, or correct the name",
+                      text, connection.peer())));
+    }
+    for (size_t i = 0; i < rows.row_count(); ++i) {
+      Draft draft;
+      draft.table.oid = Number<uint32_t>(rows.Text(i, 0));
+      draft.table.schema = rows.Text(i, 1);
+      draft.table.name = rows.Text(i, 2);
+      draft.table.replica_identity = ParseIdentity(rows.Text(i, 5));
+      draft.facts.can_select = IsTrue(rows.Text(i, 6));
+      draft.facts.is_owner = IsTrue(rows.Text(i, 7));
+      draft.facts.row_security_active = IsTrue(rows.Text(i, 8));
+      if (!seen.insert(draft.table.oid).second) {
+        continue;
+      }
+      if (const auto problem = KindProblem(rows.Text(i, 3), rows.Text(i, 4))) {
+        catalog.problems.push_back(CannotRead(draft, *problem));
+        continue;
+      }
+      drafts.push_back(std::move(draft));
+    }
+  }
+  return Status::Ok();
+}
+
+// Follows domains to their base and arrays to their element, however they are nested.
+constexpr std::string_view kColumnsSql = R"(
+WITH RECURSIVE declared AS (
+  SELECT a.attrelid, a.attnum, a.attname, a.attnotnull, a.attstorage, a.atttypid, a.atttypmod,
+         a.attndims::int AS attndims
+  FROM pg_attribute a
+  WHERE a.attrelid IN ({0}) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+), step AS (
+  SELECT attrelid, attnum, atttypid AS typid, atttypmod AS typmod, attndims AS ndims, 0 AS arrays
+  FROM declared
+  UNION ALL
+  SELECT s.attrelid, s.attnum,
+         CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END,
+         CASE WHEN t.typtype = 'd' AND t.typtypmod <> -1 THEN t.typtypmod ELSE s.typmod END,
+         greatest(s.ndims, CASE WHEN t.typtype = 'd' THEN t.typndims::int ELSE 0 END),
+         s.arrays + CASE WHEN t.typtype = 'd' THEN 0 ELSE 1 END
+  FROM step s JOIN pg_type t ON t.oid = s.typid
+  LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+  WHERE t.typtype = 'd' OR e.oid IS NOT NULL
+)
+SELECT d.attrelid, d.attnum, d.attname, d.attnotnull, d.attstorage, d.atttypid, d.atttypmod,
+       s.typid, s.typmod, greatest(s.ndims, s.arrays), s.arrays > 0, t.typtype = 'e',
+       t.typname = 'citext' AND EXISTS (
+         SELECT 1 FROM pg_depend x JOIN pg_extension y ON y.oid = x.refobjid
+         WHERE x.classid = 'pg_type'::regclass AND x.objid = t.oid AND x.deptype = 'e'
+           AND x.refclassid = 'pg_extension'::regclass AND y.extname = 'citext')
+FROM declared d JOIN step s USING (attrelid, attnum) JOIN pg_type t ON t.oid = s.typid
+LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+WHERE t.typtype <> 'd' AND e.oid IS NULL
+ORDER BY d.attrelid, d.attnum)";
+
+constexpr std::string_view kKeysSql = R"(
+SELECT i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate,
+       array_to_string(ARRAY(SELECT u.k FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS u(k, o)
+                             WHERE u.o <= i.indnkeyatts ORDER BY u.o), ' ')
+FROM pg_index i
+WHERE i.indrelid IN ({0}) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+  AND i.indexprs IS NULL
+ORDER BY i.indrelid, i.indexrelid)";
+
+Status LoadColumns(pg::Connection& connection, const std::string& oids,
+                   std::map<uint32_t, Draft*>& by_oid) {
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult rows,
+                      connection.Exec(fmt::format(fmt::runtime(kColumnsSql), oids)));
+  std::map<uint32_t, Schema> schemas;
+  for (size_t i = 0; i < rows.row_count(); ++i) {
+    const auto oid = Number<uint32_t>(rows.Text(i, 0));
+    Draft& draft = *by_oid.at(oid);
+    ColumnTypeFacts type;
+    type.declared_oid = Number<uint32_t>(rows.Text(i, 5));
+    type.declared_typmod = Number<int32_t>(rows.Text(i, 6));
+    type.type.oid = Number<uint32_t>(rows.Text(i, 7));
+    type.type.typmod = Number<int32_t>(rows.Text(i, 8));
+    type.dimensions = Number<int32_t>(rows.Text(i, 9));
+    type.is_array = IsTrue(rows.Text(i, 10));
+    type.type.is_enum = IsTrue(rows.Text(i, 11));
+    type.type.is_text_extension = IsTrue(rows.Text(i, 12));
+    schemas[oid].push_back(
+        {std::string(rows.Text(i, 2)), MapColumnType(type), !IsTrue(rows.Text(i, 3))});
+    draft.table.toastable.push_back(rows.Text(i, 4) != "p");
+    draft.attnums.push_back(Number<int>(rows.Text(i, 1)));
+    draft.types.push_back(type);
+  }
+  for (auto& [oid, draft] : by_oid) {
+    draft->table.columns = std::make_shared<const Schema>(std::move(schemas[oid]));
+  }
+  return Status::Ok();
+}
+
+// The columns of an index, or nothing if one of them is not published.
+std::optional<std::vector<uint32_t>> KeyColumns(const Draft& draft, std::string_view attnums) {
+  std::vector<uint32_t> key;
+  while (!attnums.empty()) {
+    const size_t space = std::min(attnums.find(' '), attnums.size());
+    const int attnum = Number<int>(attnums.substr(0, space));
+    const auto found = std::find(draft.attnums.begin(), draft.attnums.end(), attnum);
+    if (found == draft.attnums.end()) {
+      return std::nullopt;
+    }
+    key.push_back(static_cast<uint32_t>(found - draft.attnums.begin()));
+    attnums.remove_prefix(std::min(space + 1, attnums.size()));
+  }
+  return key;
+}
+
+Status LoadKeys(pg::Connection& connection, const std::string& oids,
+                std::map<uint32_t, Draft*>& by_oid) {
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult rows,
+                      connection.Exec(fmt::format(fmt::runtime(kKeysSql), oids)));
+  for (size_t i = 0; i < rows.row_count(); ++i) {
+    Draft& draft = *by_oid.at(Number<uint32_t>(rows.Text(i, 0)));
+    const bool is_primary = IsTrue(rows.Text(i, 1));
+    const bool is_immediate = IsTrue(rows.Text(i, 3));
+    std::optional<std::vector<uint32_t>> key = KeyColumns(draft, rows.Text(i, 4));
+    if (!key.has_value()) {
+      draft.has_primary_key_unpublished |= is_primary;
+      continue;
+    }
+    if (IsTrue(rows.Text(i, 2))) {
+      draft.has_identity_index = true;
+      draft.identity_index = *key;
+    }
+    if (is_primary) {
+      draft.has_immediate_primary_key = is_immediate;
+      draft.table.primary_key = std::move(*key);
+    } else if (is_immediate) {
+      draft.table.unique_keys.push_back(std::move(*key));
+    }
+  }
+  return Status::Ok();
+}
+
+bool HasUsableIdentity(const Draft& draft) {
+  switch (draft.table.replica_identity) {
+    case ReplicaIdentity::kFull:
+      return true;
+    case ReplicaIdentity::kIndex:
+      return draft.has_identity_index;
+    case ReplicaIdentity::kNothing:
+      return false;
+    case ReplicaIdentity::kDefault:
+      return draft.has_immediate_primary_key;
+  }
+  return false;
+}
+
+void Finish(Draft draft, Catalog& catalog) {
+  if (draft.table.columns->empty()) {
+    catalog.problems.push_back(CannotRead(draft, "has no columns"));
+    return;
+  }
+  if (draft.has_primary_key_unpublished) {
+    catalog.problems.push_back(CannotRead(
+        draft, "has a generated column in its primary key, which PostgreSQL does not publish"));
+    return;
+  }
+  const std::vector<uint32_t>& identity = draft.identity_index;
+  for (const uint32_t column : draft.table.primary_key) {
+    if (draft.table.replica_identity == ReplicaIdentity::kIndex && draft.has_identity_index &&
+        std::find(identity.begin(), identity.end(), column) == identity.end()) {
+      catalog.problems.push_back(FailedPrecondition(
+          fmt::format("table {0} has a replica identity index without primary key column '{1}', so "
+                      "that deletes "
+                      "would not name their row: ALTER TABLE {0} REPLICA IDENTITY DEFAULT, or FULL",
+                      draft.table.FullName(), (*draft.table.columns)[column].name)));
+      return;
+    }
+  }
+  draft.facts.source.has_usable_identity = HasUsableIdentity(draft);
+  draft.facts.source.types = std::move(draft.types);
+  draft.facts.source.table = std::make_shared<const Table>(std::move(draft.table));
+  catalog.tables.push_back(std::move(draft.facts));
+}
+
+}  // namespace
+
+Result<Catalog> LoadCatalog(pg::Connection& connection, const std::vector<std::string>& patterns) {
+  Catalog catalog;
+  std::vector<Draft> drafts;
+  MR_RETURN_IF_ERROR(FindTables(connection, patterns, drafts, catalog));
+  if (drafts.empty()) {
+    return catalog;
+  }
+  std::map<uint32_t, Draft*> by_oid;
+  std::vector<uint32_t> oids;
+  for (Draft& draft : drafts) {
+    by_oid[draft.table.oid] = &draft;
+    oids.push_back(draft.table.oid);
+  }
+  const std::string oid_list = fmt::format("{}", fmt::join(oids, ", "));
+  MR_RETURN_IF_ERROR(LoadColumns(connection, oid_list, by_oid));
+  MR_RETURN_IF_ERROR(LoadKeys(connection, oid_list, by_oid));
+  for (Draft& draft : drafts) {
+    Finish(std::move(draft), catalog);
+  }
+  return catalog;
+}
+
+bool IsSameTable(const SourceTable& a, const SourceTable& b) {
+  return a.table->oid == b.table->oid && a.table->schema == b.table->schema &&
+         a.table->name == b.table->name && *a.table->columns == *b.table->columns &&
+         a.table->primary_key == b.table->primary_key && a.types == b.types &&
+         a.table->replica_identity == b.table->replica_identity &&
+         a.has_usable_identity == b.has_usable_identity;
+}
+
+}  // namespace millrace::sources::postgres

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "millrace/sources/postgres/postgres_source.h"
+#include "millrace/sources/postgres/publication.h"
+#include "millrace/sources/postgres/server_check.h"
+
+namespace millrace::sources::postgres {
+namespace {
+
+using Level = CheckFinding::Level;
+
+constexpr std::chrono::milliseconds kLockTimeout{5'000};
+constexpr std::chrono::milliseconds kDropSlotWait{5'000};
+
+Result<std::unique_ptr<pg::Connection>> Open(const PostgresSourceConfig& config) {
+  return pg::Connection::Connect(
+      config.url, {.application_name = "millrace check", .lock_timeout = kLockTimeout});
+}
+
+void Add(std::vector<CheckFinding>& findings, Level level, std::string text) {
+  findings.push_back({.level = level, .subject = "source", .text = std::move(text)});
+}
+
+// Whether the publications are there, or could be made by this role.
+void CheckPublications(pg::Connection& connection, const PostgresSourceConfig& config,
+                       const Catalog& catalog, std::vector<CheckFinding>& findings) {
+  std::vector<SourceTable> tables;
+  std::vector<std::string> foreign;
+  for (const CatalogTable& entry : catalog.tables) {
+    tables.push_back(entry.source);
+    if (!entry.is_owner) {
+      foreign.push_back(entry.source.table->FullName());
+    }
+  }
+  const Result<PublicationPlan> plan = PlanPublications(connection, config, tables);
+  if (!plan.ok()) {
+    return Add(findings, Level::kError, plan.status().message());
+  }
+  const std::vector<std::string>& statements = plan.value().statements;
+  if (statements.empty()) {
+    return Add(findings, Level::kOk,
+               fmt::format("publication '{}' matches source.tables", config.publication));
+  }
+  const std::string remedy = fmt::format("have a DBA run: {};", fmt::join(statements, "; "));
+  if (!config.manage_publication) {
+    return Add(findings, Level::kError,
+               fmt::format("publication '{}' is not what source.tables needs: {}",
+                           config.publication, remedy));
+  }
+  const Result<pg::QueryResult> row =
+      connection.Exec("SELECT has_database_privilege(current_database(), 'CREATE'), current_user");
+  if (!row.ok()) {
+    return Add(findings, Level::kError, row.status().message());
+  }
+  if (row.value().Text(0, 0) != "t") {
+    return Add(findings, Level::kError,
+               fmt::format("role '{}' may not make publication '{}' for lack of CREATE on the "
+                           "database: {} and set source.manage_publication: false",
+                           row.value().Text(0, 1), config.publication, remedy));
+  }
+  if (!foreign.empty()) {
+    return Add(findings, Level::kError,
+               fmt::format("role '{}' does not own {}, which takes to publish them: {} and set "
+                           "source.manage_publication: false",
+                           row.value().Text(0, 1), fmt::join(foreign, ", "), remedy));
+  }
+  Add(findings, Level::kOk,
+      fmt::format("publication '{}' will be made or altered by `millrace run`",
+                  config.publication));
+}
+
+}  // namespace
+
+std::vector<CheckFinding> CheckPostgres(const PostgresSourceConfig& config) {
+  std::vector<CheckFinding> findings;
+  const Result<std::unique_ptr<pg::Connection>> connection = Open(config);
+  if (!connection.ok()) {
+    Add(findings, Level::kError, connection.status().message());
+    return findings;
+  }
+  const Result<ServerReport> report = InspectServer(*connection.value(), config);
+  if (!report.ok()) {
+    Add(findings, Level::kError, report.status().message());
+    return findings;
+  }
+  for (const std::string& fact : report.value().facts) {
+    Add(findings, Level::kOk, fact);
+  }
+  for (const std::string& warning : report.value().warnings) {
+    Add(findings, Level::kWarning, warning);
+  }
+  for (const Status& error : report.value().errors) {
+    Add(findings, Level::kError, error.message());
+  }
+  if (!report.value().catalog.tables.empty()) {
+    CheckPublications(*connection.value(), config, report.value().catalog, findings);
+  }
+  return findings;
+}
+
+Result<std::optional<SlotInfo>> ShowPostgresSlot(const PostgresSourceConfig& config) {
+  MR_ASSIGN_OR_RETURN(const std::unique_ptr<pg::Connection> connection, Open(config));
+  return ReadSlot(*connection, config.slot);
+}
+
+Status DropPostgresSlot(const PostgresSourceConfig& config) {
+  MR_ASSIGN_OR_RETURN(const std::unique_ptr<pg::Connection> connection, Open(config));
+  return DropSlot(*connection, config.slot, kDropSlotWait);
+}
+
+}  // namespace millrace::sources::postgres

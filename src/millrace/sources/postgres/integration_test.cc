@@ -1,0 +1,730 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// PostgresSource against a real server: MILLRACE_TEST_POSTGRES_URL names one with wal_level
+// logical, and a superuser. Each test has a schema, a slot and a publication of its own.
+#include <atomic>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <set>
+#include <thread>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "millrace/clients/postgres/quoting.h"
+#include "millrace/sources/postgres/postgres_source.h"
+
+namespace millrace::sources::postgres {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Clock = std::chrono::steady_clock;
+
+constexpr seconds kPatience{20};
+
+class MemoryStore final : public SourceStateStore {
+ public:
+  Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) override {
+    state = {.system_identifier = system_identifier, .timeline = timeline, .slot_pending = true};
+    return Status::Ok();
+  }
+  SourceState state;
+};
+
+// A row change, by its table and the text of its first columns.
+struct Seen {
+  std::string table;
+  ChangeOp op = ChangeOp::kInsert;
+  int64_t id = 0;
+  RowVersion version;
+};
+
+class SourceTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* url = std::getenv("MILLRACE_TEST_POSTGRES_URL");
+    ASSERT_NE(url, nullptr)
+        << "set MILLRACE_TEST_POSTGRES_URL to a PostgreSQL server with wal_level "
+           "logical, reached as a superuser";
+    const ::testing::TestInfo* info = ::testing::UnitTest::GetInstance()->current_test_info();
+    std::string name = fmt::format("mt{}_{}", getpid(), info->name());
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) {
+      return static_cast<char>(std::isalnum(c) != 0 ? std::tolower(c) : '_');
+    });
+    schema_ = name.substr(0, 50);
+    config_ = {.url = url,
+               .tables = {schema_ + ".*"},
+               .slot = schema_,
+               .publication = schema_,
+               .heartbeat_interval = milliseconds(200)};
+    admin_ = Connect();
+    ASSERT_NE(admin_, nullptr);
+    Sql("CREATE SCHEMA " + schema_);
+  }
+
+  void TearDown() override {
+    source_.reset();
+    if (admin_ == nullptr) {
+      return;
+    }
+    EXPECT_TRUE(DropPostgresSlot(config_).ok());
+    Sql("DROP PUBLICATION IF EXISTS " + config_.publication);
+    Sql("DROP PUBLICATION IF EXISTS " + config_.InsertsPublication());
+    Sql("DROP SCHEMA " + schema_ + " CASCADE");
+  }
+
+  std::unique_ptr<pg::Connection> Connect() {
+    Result<std::unique_ptr<pg::Connection>> connection = pg::Connection::Connect(config_.url, {});
+    EXPECT_TRUE(connection.ok()) << connection.status().ToString();
+    return connection.ok() ? std::move(connection).value() : nullptr;
+  }
+  // Runs SQL in which $S stands for the schema; the first value of the last statement.
+  std::string Sql(std::string sql) { return Run(*admin_, std::move(sql)); }
+  std::string Run(pg::Connection& connection, std::string sql) {
+    for (size_t at = sql.find("$S"); at != std::string::npos; at = sql.find("$S", at)) {
+      sql.replace(at, 2, schema_);
+    }
+    const Result<pg::QueryResult> rows = connection.Exec(sql);
+    EXPECT_TRUE(rows.ok()) << sql << ": " << rows.status().ToString();
+    return rows.ok() && rows.value().row_count() > 0 && rows.value().column_count() > 0
+               ? std::string(rows.value().Text(0, 0))
+               : "";
+  }
+
+  Status Open() {
+    source_ = MakePostgresSource(config_, telemetry::Logger());
+    MR_RETURN_IF_ERROR(source_->Connect());
+    std::vector<std::string> order;
+    for (const TablePtr& table : source_->Tables()) {
+      order.push_back(table->FullName());
+    }
+    return source_->Start(store_.state, store_, order);
+  }
+
+  // Takes what is there, as an engine would; with `is_durable` it is stored and confirmed at once.
+  void TakePending(bool is_durable = true) {
+    if (!source_->Pending().can_take) {
+      return;
+    }
+    const size_t rows = source_->Pending().rows;
+    std::unique_ptr<ChangeBatch> batch = source_->Take();
+    EXPECT_EQ(batch->row_count, rows);
+    for (const TableChanges& table : batch->tables) {
+      Remember(*batch, table);
+    }
+    if (is_durable) {
+      MakeDurable(*batch);
+    }
+    batches_.push_back(std::move(batch));
+  }
+  void MakeDurable(const ChangeBatch& batch) {
+    if (!batch.is_snapshot || batch.snapshot_complete) {
+      store_.state.slot_pending = false;
+      store_.state.position = batch.end;
+    }
+    snapshot_complete_ |= batch.snapshot_complete;
+    if (!batch.is_snapshot) {
+      source_->Confirm(batch.end.end_lsn);
+    }
+  }
+  void Remember(const ChangeBatch& batch, const TableChanges& table) {
+    for (const Change& change : table.changes) {
+      Seen seen{.table = table.table->name, .op = change.op};
+      seen.version = {batch.end.epoch, batch.transactions[change.transaction].end_lsn,
+                      change.ordinal};
+      const bool is_new = change.new_row != kNoRow;
+      if (change.op != ChangeOp::kTruncate) {
+        const Column& id = (is_new ? table.new_rows : table.old_rows).column(0);
+        const size_t row = is_new ? change.new_row : change.old_row;
+        seen.id = id.type().kind == TypeKind::kInt32   ? id.Value<int32_t>(row)
+                  : id.type().kind == TypeKind::kInt64 ? id.Value<int64_t>(row)
+                                                       : 0;
+      }
+      seen_.push_back(seen);
+    }
+  }
+
+  // Polls and takes until `done`.
+  Status PollUntil(const std::function<bool()>& done) {
+    const Clock::time_point deadline = Clock::now() + kPatience;
+    while (!done()) {
+      if (Clock::now() > deadline) {
+        return TimedOut("the test waited in vain");
+      }
+      MR_RETURN_IF_ERROR(source_->Poll(milliseconds(20)));
+      TakePending();
+    }
+    return Status::Ok();
+  }
+  void ExpectPoll(const std::function<bool()>& done) {
+    const Status status = PollUntil(done);
+    ASSERT_TRUE(status.ok()) << status.ToString();
+  }
+  void OpenAndSnapshot() {
+    const Status status = Open();
+    ASSERT_TRUE(status.ok()) << status.ToString();
+    ExpectPoll([&] { return snapshot_complete_; });
+  }
+  // The newest change of `table` with `id` is there.
+  bool Has(int64_t id) const {
+    return std::any_of(seen_.begin(), seen_.end(), [&](const Seen& s) { return s.id == id; });
+  }
+  Lsn ConfirmedByServer() {
+    const Result<Lsn> lsn = ParseLsn(
+        Sql("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '$S'"));
+    EXPECT_TRUE(lsn.ok());
+    return lsn.ok() ? lsn.value() : Lsn(0);
+  }
+
+  std::string schema_;
+  PostgresSourceConfig config_;
+  std::unique_ptr<pg::Connection> admin_;
+  MemoryStore store_;
+  std::unique_ptr<Source> source_;
+  std::vector<std::unique_ptr<ChangeBatch>> batches_;
+  std::vector<Seen> seen_;
+  bool snapshot_complete_ = false;
+};
+
+TEST_F(SourceTest, SnapshotThenStreamHasNoGapAndNoOverlap) {
+  config_.batch_rows_max = 500;
+  Sql("CREATE TABLE $S.a (id bigserial PRIMARY KEY, v text); "
+      "INSERT INTO $S.a (v) SELECT 'x' || g FROM generate_series(1, 5000) g");
+  Sql("CREATE TABLE $S.b (id bigserial PRIMARY KEY); INSERT INTO $S.b SELECT FROM "
+      "generate_series(1, 10)");
+  // A transaction that is open while the slot is made, and writers that never pause.
+  const auto open = Connect();
+  Run(*open, "BEGIN; INSERT INTO $S.a (v) VALUES ('open across the slot')");
+  std::atomic<bool> stop{false};
+  std::vector<std::jthread> writers;
+  for (int i = 0; i < 2; ++i) {
+    writers.emplace_back([&] {
+      const auto writer = Connect();
+      while (!stop) {
+        Run(*writer, "INSERT INTO $S.a (v) SELECT 'w' FROM generate_series(1, 3)");
+        Run(*writer, "INSERT INTO $S.b DEFAULT VALUES");
+      }
+    });
+  }
+  ASSERT_TRUE(Open().ok());
+  // The slot waits for the open transaction; Poll() does not.
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(source_->Poll(milliseconds(20)).ok());
+  }
+  EXPECT_FALSE(snapshot_complete_);
+  Run(*open, "COMMIT");
+  ExpectPoll([&] { return snapshot_complete_; });
+  const size_t at_snapshot = seen_.size();
+  ExpectPoll([&] { return seen_.size() > at_snapshot + 1000; });
+  stop = true;
+  writers.clear();
+  Sql("INSERT INTO $S.a (id, v) VALUES (1000000, 'last')");
+  ExpectPoll([&] { return Has(1000000); });
+
+  std::map<std::string, std::set<int64_t>> ids;
+  RowVersion last;
+  for (const Seen& seen : seen_) {
+    EXPECT_TRUE(ids[seen.table].insert(seen.id).second) << seen.table << " " << seen.id << " twice";
+    if (seen.op != ChangeOp::kRead && seen.table == "a") {
+      EXPECT_LT(last, seen.version);
+      last = seen.version;
+    }
+  }
+  EXPECT_EQ(fmt::format("{}", ids["a"].size()), Sql("SELECT count(*) FROM $S.a"));
+  EXPECT_EQ(fmt::format("{}", ids["b"].size()), Sql("SELECT count(*) FROM $S.b"));
+  // Snapshot ordinals run on over tables and batches.
+  uint64_t ordinal = kSnapshotOrdinalBase;
+  for (const Seen& seen : seen_) {
+    if (seen.op == ChangeOp::kRead) {
+      EXPECT_EQ(seen.version.ordinal, ordinal++);
+    }
+  }
+  EXPECT_GT(ordinal, kSnapshotOrdinalBase + 5000);
+}
+
+// The values of both ways, column by column, byte by byte.
+void ExpectSameValues(const Column& a, size_t a_row, const Column& b, size_t b_row,
+                      const std::string& what) {
+  ASSERT_EQ(a.type(), b.type()) << what;
+  ASSERT_EQ(a.IsNull(a_row), b.IsNull(b_row)) << what;
+  if (a.type().is_list()) {
+    const auto [a_begin, a_end] = a.ListRange(a_row);
+    const auto [b_begin, b_end] = b.ListRange(b_row);
+    ASSERT_EQ(a_end - a_begin, b_end - b_begin) << what;
+    for (size_t i = 0; i < a_end - a_begin; ++i) {
+      ExpectSameValues(a.child(), a_begin + i, b.child(), b_begin + i, what);
+    }
+  } else if (a.type().is_varlen()) {
+    EXPECT_EQ(a.Text(a_row), b.Text(b_row)) << what;
+  } else {
+    EXPECT_EQ(std::string_view(a.ValueBytes(a_row), a.type().width()),
+              std::string_view(b.ValueBytes(b_row), b.type().width()))
+        << what;
+  }
+}
+
+TEST_F(SourceTest, SameValueFromSnapshotAndStream) {
+  Sql("CREATE TYPE $S.mood AS ENUM ('sad', 'it''s \"ok\"'); CREATE TYPE $S.pair AS (a int, b "
+      "text); "
+      "CREATE DOMAIN $S.price AS numeric(12,3); CREATE DOMAIN $S.cost AS $S.price; "
+      "CREATE DOMAIN $S.many AS int[]");
+  Sql("CREATE TABLE $S.t (id bigint PRIMARY KEY, c_bool bool, c_i2 int2, c_i4 int4, c_i8 int8, "
+      "c_f4 float4, c_f8 float8, c_n4 numeric(4,2), c_n9 numeric(9), c_n18 numeric(18,6), "
+      "c_n38 numeric(38,10), c_big numeric, c_neg numeric(5,-2), c_text text, c_varchar "
+      "varchar(20), "
+      "c_char char(5), c_name name, c_uuid uuid, c_date date, c_time time, c_timetz timetz, "
+      "c_ts timestamp, c_tstz timestamptz, c_iv interval, c_json json, c_jsonb jsonb, c_bytea "
+      "bytea, "
+      "c_mood $S.mood, c_cost $S.cost, c_many $S.many, c_ints int4[], c_texts text[], c_moods "
+      "$S.mood[], c_nums numeric(10,2)[], c_tss timestamptz[], c_byteas bytea[], c_matrix int[][], "
+      "c_pair $S.pair, c_range int4range, c_inet inet, c_bit bit(3), c_money money, c_oid oid, "
+      "c_xml xml, c_point point, c_tsv tsvector, c_iprange inet[], \"c \"\"odd\"\" Ü\" text, "
+      "c_gen int GENERATED ALWAYS AS (1) STORED)");
+  const std::string columns =
+      Sql("SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute WHERE "
+          "attrelid = '$S.t'::regclass AND attnum > 1 AND attgenerated = ''");
+  const auto insert = [&](int id, const std::string& values) {
+    Sql(fmt::format("INSERT INTO $S.t (id, {}) VALUES ({}, {})", columns, id, values));
+  };
+  insert(1,
+         "true, -32768, 2147483647, -9223372036854775808, 1e-45, 0.1, -99.99, 123456789, "
+         "-123456789012.123456, 1234567890123456789012345678.0123456789, 'NaN', 12300, "
+         "E'tab\\tnew\\nline\\\\ \"q\" ünï', 'v', 'ab', 'n', "
+         "'00112233-4455-6677-8899-aabbccddeeff', '4713-01-01 BC', '24:00:00', "
+         "'12:00:00+05:30', '0044-03-15 12:00:00 BC', '20000-01-01 00:00:00.000001+00', "
+         "'-1 year -2 mons +3 days -04:05:06.7', '{\"a\":  1, \"a\": null}', '{\"b\": 1e400}', "
+         "'\\x00ff10', 'it''s \"ok\"', 12.345, '{1,NULL,3}', '[2:3]={5,6}', "
+         "ARRAY['', NULL, 'NULL', 'a,b', 'q\"\\', '{}'], ARRAY['sad', NULL]::$S.mood[], "
+         "'{1.50,NULL}', '{infinity,2020-01-01}', ARRAY['\\x00'::bytea], '{{1,2},{3,4}}', "
+         "ROW(1, 'x y'), '[1,5)', '10.0.0.1/8', B'101', 12.34, 42, '<a/>', '(1,2)', 'a b', "
+         "'{10.0.0.1}', 'odd'");
+  insert(2,
+         "false, 0, 0, 0, 'NaN', '-Infinity', 0, 0, 0, 0, 1e100, 0, '', '', '', '', "
+         "'00000000-0000-0000-0000-000000000000', 'infinity', '00:00:00', '00:00:00-12', "
+         "'-infinity', 'infinity', '0', 'null', 'null', '', 'sad', 0, '{}', '{}', '{}', '{}', "
+         "'{}', '{}', '{}', '{}', NULL, 'empty', '::1', B'000', -0.01, 0, '', '(0,0)', '', '{}', "
+         "''");
+  std::string nulls = "NULL";
+  for (size_t i = 1; i < 47; ++i) {
+    nulls += ", NULL";
+  }
+  insert(3, nulls);
+  OpenAndSnapshot();
+  Sql(fmt::format("INSERT INTO $S.t (id, {0}) SELECT id + 100, {0} FROM $S.t ORDER BY id",
+                  columns));
+  ExpectPoll([&] { return Has(103); });
+  ASSERT_GE(batches_.size(), 2u);
+  const RowBatch& read = batches_[0]->tables.at(0).new_rows;
+  const RowBatch* streamed = nullptr;
+  for (const auto& batch : batches_) {
+    if (!batch->is_snapshot && batch->row_count != 0) {
+      streamed = &batch->tables.at(0).new_rows;
+    }
+  }
+  ASSERT_NE(streamed, nullptr);
+  ASSERT_EQ(read.row_count(), 3u);
+  ASSERT_EQ(streamed->row_count(), 3u);
+  ASSERT_EQ(read.column_count(), 48u);  // without the generated column
+  for (size_t column = 1; column < read.column_count(); ++column) {
+    for (size_t row = 0; row < 3; ++row) {
+      ExpectSameValues(read.column(column), row, streamed->column(column), row,
+                       fmt::format("{} row {}", (*read.schema())[column].name, row));
+    }
+  }
+  const auto type_of = [&](std::string_view name) {
+    for (const Field& field : *read.schema()) {
+      if (field.name == name) {
+        return field.type.ToString();
+      }
+    }
+    return std::string("absent");
+  };
+  EXPECT_EQ(type_of("c_cost"), "decimal(12,3)");
+  EXPECT_EQ(type_of("c_many"), "list(int32)");
+  EXPECT_EQ(type_of("c_moods"), "list(enum)");
+  EXPECT_EQ(type_of("c_nums"), "list(decimal(10,2))");
+  EXPECT_EQ(type_of("c_matrix"), "text");
+  EXPECT_EQ(type_of("c_neg"), "text");
+  EXPECT_EQ(type_of("c_iprange"), "text");
+  EXPECT_EQ(type_of("c \"odd\" Ü"), "text");
+}
+
+TEST_F(SourceTest, RollbacksAndSavepointsNeverShow) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY, v text)");
+  OpenAndSnapshot();
+  Sql("BEGIN; INSERT INTO $S.t VALUES (1, 'rolled back'); ROLLBACK");
+  Sql("BEGIN; INSERT INTO $S.t VALUES (2, 'a'); SAVEPOINT s; INSERT INTO $S.t VALUES (3, 'gone'); "
+      "ROLLBACK TO s; INSERT INTO $S.t VALUES (4, 'b'); SAVEPOINT s2; INSERT INTO $S.t VALUES (5, "
+      "'c'); RELEASE s2; UPDATE $S.t SET v = 'd' WHERE id = 2; DELETE FROM $S.t WHERE id = 4; "
+      "COMMIT");
+  Sql("TRUNCATE $S.t; INSERT INTO $S.t VALUES (9, 'end')");
+  ExpectPoll([&] { return Has(9); });
+  ASSERT_EQ(seen_.size(), 7u);
+  const std::vector<std::pair<int64_t, ChangeOp>> expected = {
+      {2, ChangeOp::kInsert}, {4, ChangeOp::kInsert}, {5, ChangeOp::kInsert},
+      {2, ChangeOp::kUpdate}, {4, ChangeOp::kDelete}, {0, ChangeOp::kTruncate},
+      {9, ChangeOp::kInsert}};
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(seen_[i].id, expected[i].first) << i;
+    EXPECT_EQ(seen_[i].op, expected[i].second) << i;
+    EXPECT_EQ(seen_[i].version.ordinal, i < 5 ? i + 1 : i - 4) << i;
+  }
+}
+
+TEST_F(SourceTest, ConfirmedLsnNeverPassesDurable) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
+  OpenAndSnapshot();
+  const Lsn before = ConfirmedByServer();
+  Sql("INSERT INTO $S.t VALUES (1)");
+  std::unique_ptr<ChangeBatch> taken;
+  const Clock::time_point deadline = Clock::now() + seconds(3);
+  // Taken but not durable, while WAL that is not ours and heartbeats go by.
+  while (Clock::now() < deadline) {
+    ASSERT_TRUE(source_->Poll(milliseconds(20)).ok());
+    if (source_->Pending().can_take) {
+      ASSERT_EQ(taken, nullptr) << "a position was offered past rows that are not durable";
+      taken = source_->Take();
+    }
+    Sql("SELECT pg_logical_emit_message(false, 'other', 'x')");
+  }
+  ASSERT_NE(taken, nullptr);
+  ASSERT_EQ(taken->row_count, 1u);
+  EXPECT_EQ(ConfirmedByServer(), before);
+  MakeDurable(*taken);
+  ExpectPoll([&] { return ConfirmedByServer() >= taken->end.end_lsn; });
+  // From here the idle slot moves on by positions without rows, each durable first.
+  const Lsn after = ConfirmedByServer();
+  ExpectPoll([&] { return ConfirmedByServer() > after; });
+  EXPECT_LE(ConfirmedByServer(), store_.state.position->end_lsn);
+  EXPECT_EQ(seen_.size(), 0u);
+  // And never back.
+  source_->Confirm(before);
+  ASSERT_TRUE(source_->Poll(milliseconds(50)).ok());
+  EXPECT_GE(source_->GetStatus().confirmed_lsn, after);
+}
+
+TEST_F(SourceTest, ARestartAtTheStoredPositionRepeatsAndLosesNothing) {
+  config_.batch_rows_max = 7;
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
+  OpenAndSnapshot();
+  int next = 1;
+  for (int round = 0; round < 6; ++round) {
+    for (int i = 0; i < 5; ++i, next += 4) {
+      Sql(fmt::format("INSERT INTO $S.t SELECT generate_series({}, {})", next, next + 3));
+    }
+    // Reads ahead without storing, then dies; every second time with a transaction half read.
+    ExpectPoll([&] { return Has(next - 10); });
+    while (!source_->Pending().can_take) {
+      ASSERT_TRUE(source_->Poll(milliseconds(20)).ok());
+    }
+    source_->Take().reset();
+    if (round % 2 == 0) {
+      Sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = "
+          "'$S'");
+      Status status;
+      while (status.ok()) {
+        status = source_->Poll(milliseconds(20));
+        if (status.ok() && source_->Pending().can_take) {
+          source_->Take().reset();
+        }
+      }
+      EXPECT_EQ(status.code(), Code::kUnavailable) << status.ToString();
+    }
+    source_->Close();
+    Status opened = Open();
+    for (int i = 0; i < 50 && opened.code() == Code::kUnavailable; ++i) {
+      std::this_thread::yield();
+      opened = Open();
+    }
+    ASSERT_TRUE(opened.ok()) << opened.ToString();
+  }
+  Sql("INSERT INTO $S.t VALUES (1000000)");
+  ExpectPoll([&] { return Has(1000000); });
+  std::map<int64_t, int> count;
+  for (const Seen& seen : seen_) {
+    ++count[seen.id];
+  }
+  EXPECT_EQ(count.size(), static_cast<size_t>(next));
+  for (const auto& [id, times] : count) {
+    EXPECT_EQ(times, 1) << id;
+  }
+}
+
+TEST_F(SourceTest, AnUnfinishedFirstStartBeginsAnew) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY); INSERT INTO $S.t SELECT generate_series(1, 100)");
+  config_.batch_rows_max = 10;
+  ASSERT_TRUE(Open().ok());
+  while (seen_.size() < 30) {
+    ASSERT_TRUE(source_->Poll(milliseconds(20)).ok());
+    TakePending(false);
+  }
+  source_.reset();  // the process died; data_dir knows that a slot was about to be made
+  ASSERT_TRUE(store_.state.slot_pending);
+  seen_.clear();
+  OpenAndSnapshot();
+  EXPECT_EQ(seen_.size(), 100u);
+}
+
+TEST_F(SourceTest, SlotsThatDoNotFitAreRefusedWithTheChoices) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
+  const auto expect = [&](Code code, const char* text) {
+    const Status status = Open();
+    EXPECT_EQ(status.code(), code) << status.ToString();
+    EXPECT_THAT(status.message(), HasSubstr(text));
+  };
+  // A slot that data_dir knows nothing of.
+  Sql("SELECT pg_create_logical_replication_slot('$S', 'pgoutput')");
+  expect(Code::kFailedPrecondition, "data_dir knows nothing of it");
+  Sql("SELECT pg_drop_replication_slot('$S')");
+
+  OpenAndSnapshot();
+  const SourceState good = store_.state;
+  // In use by another.
+  {
+    auto other = MakePostgresSource(config_, telemetry::Logger());
+    ASSERT_TRUE(other->Connect().ok());
+    ExpectPoll([&] { return source_->GetStatus().received_lsn > Lsn(0); });
+    const Status status = other->Start(good, store_, {});
+    EXPECT_EQ(status.code(), Code::kUnavailable);
+    EXPECT_THAT(status.message(), HasSubstr("active for PID"));
+  }
+  source_->Close();
+  store_.state.system_identifier ^= 1;
+  expect(Code::kFailedPrecondition, "system identifier");
+  store_.state = good;
+  store_.state.timeline += 1;
+  expect(Code::kFailedPrecondition, "timeline");
+  store_.state = good;
+  store_.state.position->end_lsn = Lsn(uint64_t{1} << 60);
+  expect(Code::kFailedPrecondition, "was set back");
+  // Moved by somebody else.
+  store_.state = good;
+  Sql("INSERT INTO $S.t VALUES (1); SELECT pg_switch_wal()");
+  ASSERT_EQ(Sql("SELECT count(*) FROM pg_replication_slot_advance('$S', pg_current_wal_lsn())"),
+            "1");
+  expect(Code::kFailedPrecondition, "moved past what this data_dir holds");
+  Sql("SELECT pg_drop_replication_slot('$S')");
+  expect(Code::kFailedPrecondition, "does not exist");
+  Sql("SELECT pg_create_physical_replication_slot('$S')");
+  expect(Code::kFailedPrecondition, "physical slot");
+  Sql("SELECT pg_drop_replication_slot('$S')");
+  Sql("SELECT pg_create_logical_replication_slot('$S', 'pgoutput', false, true)");
+  expect(Code::kFailedPrecondition, "two_phase");
+}
+
+TEST_F(SourceTest, TablesWithoutIdentityKeepAcceptingUpdatesAndDeletes) {
+  Sql("CREATE TABLE $S.keyed (id int PRIMARY KEY); CREATE TABLE $S.bare (id int, v text); "
+      "CREATE TABLE $S.nothing (id int PRIMARY KEY); ALTER TABLE $S.nothing REPLICA IDENTITY "
+      "NOTHING; "
+      "CREATE TABLE $S.lazy (id int PRIMARY KEY DEFERRABLE); "
+      "CREATE TABLE $S.full_row (id int); ALTER TABLE $S.full_row REPLICA IDENTITY FULL");
+  OpenAndSnapshot();
+  for (const char* table : {"keyed", "bare", "nothing", "lazy", "full_row"}) {
+    Sql(
+        fmt::format("INSERT INTO $S.{0} (id) VALUES (1); UPDATE $S.{0} SET id = 2; DELETE FROM "
+                    "$S.{0}",
+                    table));
+  }
+  Sql("INSERT INTO $S.keyed VALUES (99)");
+  ExpectPoll([&] { return Has(99); });
+  std::map<std::string, int> changes;
+  for (const Seen& seen : seen_) {
+    ++changes[seen.table];
+  }
+  EXPECT_EQ(changes["keyed"], 4);
+  EXPECT_EQ(changes["full_row"], 3);
+  EXPECT_EQ(changes["bare"], 1);
+  EXPECT_EQ(changes["nothing"], 1);
+  EXPECT_EQ(changes["lazy"], 1);
+  EXPECT_EQ(Sql("SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_publication_tables "
+                "WHERE pubname = '$S'"),
+            "full_row,keyed");
+  EXPECT_EQ(Sql("SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_publication_tables "
+                "WHERE pubname = '$S_inserts'"),
+            "bare,lazy,nothing");
+}
+
+TEST_F(SourceTest, ThePublicationFollowsTheTablesAndLateTablesAreRefused) {
+  Sql("CREATE TABLE $S.a (id int PRIMARY KEY); CREATE TABLE $S.b (id int PRIMARY KEY)");
+  OpenAndSnapshot();
+  source_->Close();
+  config_.tables = {schema_ + ".b"};
+  ASSERT_TRUE(Open().ok());
+  EXPECT_EQ(
+      Sql("SELECT string_agg(tablename, ',') FROM pg_publication_tables WHERE pubname = '$S'"),
+      "b");
+  source_->Close();
+  config_.tables = {schema_ + ".a", schema_ + ".b"};
+  const Status status = Open();
+  EXPECT_EQ(status.code(), Code::kFailedPrecondition);
+  EXPECT_THAT(status.message(), HasSubstr(".a is not in publication"));
+}
+
+TEST_F(SourceTest, ImagesOfUpdatesFollowTheReplicaIdentity) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY, n int, big text); ALTER TABLE $S.t ALTER big SET "
+      "STORAGE EXTERNAL; CREATE TABLE $S.f (id int PRIMARY KEY, n int, big text); ALTER TABLE $S.f "
+      "ALTER big SET STORAGE EXTERNAL; ALTER TABLE $S.f REPLICA IDENTITY FULL; "
+      "CREATE TABLE $S.k (id text PRIMARY KEY, n int); ALTER TABLE $S.k ALTER id SET STORAGE "
+      "EXTERNAL");
+  OpenAndSnapshot();
+  Sql("INSERT INTO $S.t VALUES (1, 1, repeat('x', 5000)); UPDATE $S.t SET n = 2; UPDATE $S.t SET "
+      "id = "
+      "2; INSERT INTO $S.f VALUES (1, 1, repeat('y', 5000)); UPDATE $S.f SET n = 2; "
+      "INSERT INTO $S.k VALUES (repeat('z', 2500), 1); UPDATE $S.k SET n = 2");
+  Sql("INSERT INTO $S.t VALUES (99)");
+  ExpectPoll([&] { return Has(99); });
+  std::map<std::string, const TableChanges*> tables;
+  for (const auto& batch : batches_) {
+    for (const TableChanges& table : batch->tables) {
+      if (!tables.contains(table.table->name)) {
+        tables[table.table->name] = &table;
+      }
+    }
+  }
+  const TableChanges& t = *tables.at("t");
+  ASSERT_GE(t.changes.size(), 3u);
+  EXPECT_EQ(t.new_rows.column(2).Text(0).size(), 5000u);
+  ASSERT_EQ(t.unchanged_toast.size(), 2u);
+  EXPECT_EQ(t.unchanged_toast[0].new_row, 1u);
+  EXPECT_EQ(t.unchanged_toast[0].column, 2u);
+  EXPECT_EQ(t.changes[1].old_row, kNoRow);
+  ASSERT_NE(t.changes[2].old_row, kNoRow);
+  EXPECT_EQ(t.old_rows.column(0).Value<int32_t>(t.changes[2].old_row), 1);
+  const TableChanges& f = *tables.at("f");
+  EXPECT_TRUE(f.unchanged_toast.empty());
+  EXPECT_EQ(f.new_rows.column(2).Text(1), std::string(5000, 'y'));
+  EXPECT_EQ(f.old_rows.column(1).Value<int32_t>(0), 1);
+  const TableChanges& k = *tables.at("k");
+  EXPECT_TRUE(k.unchanged_toast.empty());
+  EXPECT_EQ(k.new_rows.column(0).Text(1), std::string(2500, 'z'));
+  EXPECT_EQ(k.changes[1].old_row, kNoRow);
+}
+
+TEST_F(SourceTest, AlteredTablesStopWithTheRemedy) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
+  OpenAndSnapshot();
+  Sql("INSERT INTO $S.t VALUES (1)");
+  ExpectPoll([&] { return Has(1); });
+  Sql("ALTER TABLE $S.t ADD COLUMN extra text; INSERT INTO $S.t VALUES (2, 'x')");
+  const Status status = PollUntil([] { return false; });
+  EXPECT_EQ(status.code(), Code::kFailedPrecondition) << status.ToString();
+  EXPECT_THAT(status.message(), HasSubstr("column 'extra' was added"));
+  EXPECT_THAT(status.message(), HasSubstr("millrace slot drop"));
+  EXPECT_FALSE(Has(2));
+}
+
+TEST_F(SourceTest, BadRowsNameTableAndColumnAndNotTheValue) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY, n numeric(10,2))");
+  OpenAndSnapshot();
+  Sql("INSERT INTO $S.t VALUES (1, 'NaN')");
+  const Status status = PollUntil([] { return false; });
+  EXPECT_EQ(status.code(), Code::kInvalidArgument) << status.ToString();
+  EXPECT_THAT(status.message(), HasSubstr(".t, column 'n'"));
+}
+
+TEST_F(SourceTest, HeartbeatsComeBackAndStatusShowsTheServer) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
+  OpenAndSnapshot();
+  ExpectPoll([&] { return source_->GetStatus().heartbeat_seen.has_value(); });
+  const auto first = *source_->GetStatus().heartbeat_seen;
+  ExpectPoll([&] { return *source_->GetStatus().heartbeat_seen > first; });
+  const SourceStatus status = source_->GetStatus();
+  EXPECT_TRUE(status.connected);
+  EXPECT_GT(status.server_lsn, Lsn(0));
+  EXPECT_GT(status.received_lsn, Lsn(0));
+  EXPECT_GT(status.last_commit_ts, 0);
+  EXPECT_EQ(status.last_error, "");
+  EXPECT_TRUE(status.keepalive_seen.has_value());
+}
+
+TEST_F(SourceTest, SnapshotModeNeverHasNoRowsButEnds) {
+  config_.snapshot_mode = SnapshotMode::kNever;
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY); INSERT INTO $S.t VALUES (1)");
+  OpenAndSnapshot();
+  EXPECT_TRUE(seen_.empty());
+  Sql("INSERT INTO $S.t VALUES (2)");
+  ExpectPoll([&] { return Has(2); });
+  EXPECT_EQ(seen_.size(), 1u);
+}
+
+TEST_F(SourceTest, AFullBatchReadsNoFurtherAndKeepsTheConnection) {
+  config_.batch_rows_max = 10;
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
+  OpenAndSnapshot();
+  Sql("DO $$ BEGIN FOR i IN 1..100 LOOP INSERT INTO $S.t VALUES (i); COMMIT; END LOOP; END $$");
+  while (source_->Pending().rows < 10) {
+    ASSERT_TRUE(source_->Poll(milliseconds(20)).ok());
+  }
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(source_->Poll(milliseconds(0)).ok());
+  }
+  EXPECT_EQ(source_->Pending().rows, 10u);
+  ExpectPoll([&] { return Has(100); });
+  EXPECT_EQ(seen_.size(), 100u);
+}
+
+TEST_F(SourceTest, MissingPrivilegesNameTheStatements) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
+  Sql("DROP ROLE IF EXISTS $S_role; CREATE ROLE $S_role");
+  const std::string url = config_.url;
+  const auto as_role = [&] {
+    config_.url = url + (url.find('?') == std::string::npos ? "?" : "&") + "options=-crole%3D" +
+                  schema_ + "_role";
+    const Status status = Open();
+    std::string findings;
+    for (const CheckFinding& finding : CheckPostgres(config_)) {
+      if (finding.level == CheckFinding::Level::kError) {
+        findings += finding.text + "\n";
+      }
+    }
+    source_.reset();
+    config_.url = url;
+    return std::pair(status, findings);
+  };
+  auto [status, findings] = as_role();
+  EXPECT_EQ(status.code(), Code::kPermissionDenied) << status.ToString();
+  EXPECT_THAT(status.message(), HasSubstr("ALTER ROLE"));
+  EXPECT_THAT(findings, HasSubstr("GRANT SELECT ON"));
+  EXPECT_THAT(findings, HasSubstr("CREATE PUBLICATION"));
+  Sql("ALTER ROLE $S_role REPLICATION; GRANT USAGE ON SCHEMA $S TO $S_role; GRANT SELECT ON $S.t "
+      "TO "
+      "$S_role");
+  std::tie(status, findings) = as_role();
+  EXPECT_EQ(status.code(), Code::kPermissionDenied) << status.ToString();
+  EXPECT_THAT(status.message(), HasSubstr("have a DBA run: CREATE PUBLICATION"));
+  Sql("DROP OWNED BY $S_role; DROP ROLE $S_role");
+}
+
+TEST_F(SourceTest, ErrorsNeverHoldThePassword) {
+  for (const char* url :
+       {"postgresql://u:hunter2@127.0.0.1:1/db", "postgresql://u:hunter2@[::1",
+        "postgresql://u:hunter2@127.0.0.1:x/db", "host=127.0.0.1 port=1 password=hunter2"}) {
+    PostgresSourceConfig config = config_;
+    config.url = url;
+    auto source = MakePostgresSource(config, telemetry::Logger());
+    const Status status = source->Connect();
+    EXPECT_FALSE(status.ok());
+    EXPECT_THAT(status.message(), Not(HasSubstr("hunter2")));
+  }
+}
+
+TEST_F(SourceTest, TablesThatCannotBeReadAreRefused) {
+  Sql("CREATE TABLE $S.parts (id int) PARTITION BY RANGE (id); CREATE VIEW $S.v AS SELECT 1 AS id; "
+      "CREATE UNLOGGED TABLE $S.u (id int); CREATE TABLE $S.none ()");
+  for (const char* name : {"parts", "v", "u", "none"}) {
+    config_.tables = {schema_ + "." + name};
+    EXPECT_EQ(Open().code(), Code::kUnsupported) << name;
+  }
+  config_.tables = {schema_ + ".missing"};
+  EXPECT_EQ(Open().code(), Code::kNotFound);
+}
+
+}  // namespace
+}  // namespace millrace::sources::postgres

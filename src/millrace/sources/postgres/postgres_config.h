@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+namespace millrace::sources::postgres {
+
+enum class SnapshotMode {
+  kInitial,     // read the tables once, before the stream
+  kNever,       // changes from here on only
+  kWhenNeeded,  // as kInitial
+};
+
+enum class OnSlotLost { kStop, kSnapshot };
+
+// The `source` section of the configuration file. Plain data, checked by the reader of the file.
+struct PostgresSourceConfig {
+  // Any libpq URI or connection string. Holds a password: never printed.
+  std::string url;
+  // `schema.table`, quoted where PostgreSQL would need it; `*` stands for any run of characters; a
+  // bare name is in schema public.
+  std::vector<std::string> tables;
+  std::string slot;
+  std::string publication;
+  bool manage_publication = true;
+  SnapshotMode snapshot_mode = SnapshotMode::kInitial;
+  // Zero: none are written.
+  std::chrono::milliseconds heartbeat_interval{10'000};
+  OnSlotLost on_slot_lost = OnSlotLost::kStop;
+  // The open batch takes no further transaction once it has so many rows or bytes.
+  size_t batch_rows_max = 16'384;
+  size_t batch_bytes_max = size_t{8} << 20;
+
+  // Publishes inserts and truncates of tables whose updates must stay possible without an identity.
+  std::string InsertsPublication() const { return publication + "_inserts"; }
+};
+
+}  // namespace millrace::sources::postgres

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sources/postgres/postgres_source.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "millrace/common/failpoint.h"
+#include "millrace/sources/postgres/catalog.h"
+#include "millrace/sources/postgres/publication.h"
+#include "millrace/sources/postgres/server_check.h"
+
+namespace millrace::sources::postgres {
+namespace {
+
+using std::chrono::milliseconds;
+
+// How long an old connection of ours may still hold a slot that is to be dropped.
+constexpr milliseconds kDropSlotWait{5'000};
+constexpr milliseconds kLockTimeout{10'000};
+
+}  // namespace
+
+PostgresSource::PostgresSource(PostgresSourceConfig config, telemetry::Logger log)
+    : config_(std::move(config)), log_(log.With("slot", config_.slot)) {
+  MutexLock lock(mu_);
+  status_.slot = config_.slot;
+}
+
+PostgresSource::~PostgresSource() { Close(); }
+
+Result<std::unique_ptr<pg::Connection>> PostgresSource::Open(bool is_replication) const {
+  return pg::Connection::Connect(config_.url, {.replication = is_replication,
+                                               .application_name = "millrace " + config_.slot,
+                                               .lock_timeout = kLockTimeout});
+}
+
+Status PostgresSource::Connect() {
+  Close();
+  const Status status = [&]() -> Status {
+    MR_ASSIGN_OR_RETURN(control_, Open(false));
+    MR_ASSIGN_OR_RETURN(ServerReport report, InspectServer(*control_, config_));
+    if (!report.errors.empty()) {
+      return report.errors.front();
+    }
+    source_tables_.clear();
+    std::vector<TablePtr> tables;
+    for (CatalogTable& entry : report.catalog.tables) {
+      tables.push_back(entry.source.table);
+      source_tables_.push_back(std::move(entry.source));
+    }
+    phase_ = Phase::kConnected;
+    MutexLock lock(mu_);
+    tables_ = std::move(tables);
+    return Status::Ok();
+  }();
+  PublishStatus(status);
+  return status;
+}
+
+std::vector<TablePtr> PostgresSource::Tables() const {
+  MutexLock lock(mu_);
+  return tables_;
+}
+
+Status PostgresSource::OrderTables(const std::vector<std::string>& snapshot_order) {
+  snapshot_tables_.clear();
+  for (const std::string& name : snapshot_order) {
+    const auto found =
+        std::find_if(source_tables_.begin(), source_tables_.end(),
+                     [&](const SourceTable& table) { return table.table->FullName() == name; });
+    if (found == source_tables_.end()) {
+      return InvalidArgument(
+          fmt::format("the snapshot is to read {}, which is no table of the source", name));
+    }
+    snapshot_tables_.push_back(*found);
+  }
+  return Status::Ok();
+}
+
+Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
+                             const std::vector<std::string>& snapshot_order) {
+  MR_CHECK(phase_ == Phase::kConnected);
+  const Status status = [&]() -> Status {
+    MR_RETURN_IF_ERROR(OrderTables(snapshot_order));
+    MR_ASSIGN_OR_RETURN(replication_, Open(true));
+    MR_ASSIGN_OR_RETURN(const SystemInfo system, IdentifySystem(*replication_));
+    decoder_ = std::make_unique<PgOutputDecoder>(source_tables_, config_.slot);
+    heartbeat_ = std::make_unique<Heartbeat>(
+        Heartbeat::Options{config_.url, config_.slot, config_.heartbeat_interval}, log_);
+    return state.position.has_value() ? Resume(state, system) : StartFresh(state, system, store);
+  }();
+  PublishStatus(status);
+  return status;
+}
+
+Status PostgresSource::Resume(const SourceState& state, const SystemInfo& system) {
+  MR_RETURN_IF_ERROR(CheckServerIsOurs(system, state));
+  MR_ASSIGN_OR_RETURN(const std::optional<SlotInfo> slot, ReadSlot(*control_, config_.slot));
+  Status serves = CheckSlotServes(config_.slot, slot, system, state);
+  if (serves.code() == Code::kFailedPrecondition && config_.on_slot_lost == OnSlotLost::kSnapshot) {
+    return FailedPrecondition(
+        serves.message() + " (source.on_slot_lost: snapshot is not carried out by this version)");
+  }
+  MR_RETURN_IF_ERROR(serves);
+  if (slot->wal_status == "unreserved") {
+    log_.Warn("The server is about to remove WAL that the slot needs",
+              {{"retained_wal_bytes", slot->retained_wal_bytes}});
+  }
+  MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_, true));
+  return StartStreaming(*state.position, state.position->end_lsn);
+}
+
+Status PostgresSource::StartFresh(const SourceState& state, const SystemInfo& system,
+                                  SourceStateStore& store) {
+  MR_ASSIGN_OR_RETURN(const std::optional<SlotInfo> slot, ReadSlot(*control_, config_.slot));
+  if (slot.has_value()) {
+    if (!state.slot_pending || state.system_identifier != system.system_identifier) {
+      return FailedPrecondition(fmt::format(
+          "replication slot '{}' exists, and data_dir knows nothing of it: start with the data_dir "
+          "that it belongs to, restore a backup of it, or drop the slot (`millrace slot drop`)",
+          config_.slot));
+    }
+    log_.Info("Dropping the slot that an unfinished start left behind");
+    MR_RETURN_IF_ERROR(DropSlot(*control_, config_.slot, kDropSlotWait));
+  }
+  MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_, false));
+  MR_RETURN_IF_ERROR(store.BeginSnapshot(system.system_identifier, system.timeline));
+  MR_FAILPOINT("source.before_slot_created");
+  MR_RETURN_IF_ERROR(replication_->Send(CreateSlotCommand(config_.slot)));
+  phase_ = Phase::kMakingSlot;
+  log_.Info("Making the replication slot");
+  return Status::Ok();
+}
+
+Status PostgresSource::PollSlot(milliseconds wait) {
+  MR_ASSIGN_OR_RETURN(const bool is_done, replication_->WaitAnswer(wait));
+  if (!is_done) {
+    return Status::Ok();  // it waits for the transactions that ran when it began
+  }
+  Result<pg::QueryResult> row = replication_->TakeAnswer();
+  if (!row.ok()) {
+    return row.status().WithContext(fmt::format("make replication slot '{}'", config_.slot));
+  }
+  MR_FAILPOINT("source.after_slot_created");
+  if (row.value().row_count() != 1 || row.value().column_count() < 3) {
+    return Internal("CREATE_REPLICATION_SLOT gave no row");
+  }
+  MR_ASSIGN_OR_RETURN(const Lsn consistent_point, ParseLsn(row.value().Text(0, 1)));
+  start_ = {Epoch(0), consistent_point};
+  return BeginSnapshot(std::string(row.value().Text(0, 2)));
+}
+
+Status PostgresSource::BeginSnapshot(const std::string& snapshot) {
+  const bool reads_rows = config_.snapshot_mode != SnapshotMode::kNever;
+  snapshot_ = std::make_unique<SnapshotReader>(
+      SnapshotReader::Options{.tables = reads_rows ? snapshot_tables_ : std::vector<SourceTable>(),
+                              .position = start_,
+                              .batch_rows_max = config_.batch_rows_max,
+                              .batch_bytes_max = config_.batch_bytes_max});
+  MR_ASSIGN_OR_RETURN(std::unique_ptr<pg::Connection> reader, Open(false));
+  MR_RETURN_IF_ERROR(snapshot_->Begin(std::move(reader), snapshot));
+  // The tables are locked: what the catalog says of them now holds until they are read.
+  MR_ASSIGN_OR_RETURN(const Catalog catalog, LoadCatalog(*control_, config_.tables));
+  for (const SourceTable& known : source_tables_) {
+    const auto found = std::find_if(
+        catalog.tables.begin(), catalog.tables.end(),
+        [&](const CatalogTable& entry) { return entry.source.table->oid == known.table->oid; });
+    if (found == catalog.tables.end() || !IsSameTable(found->source, known)) {
+      return Unavailable(fmt::format("table {} was altered or dropped as the snapshot began",
+                                     known.table->FullName()));
+    }
+  }
+  // Ends the exporting transaction: the reader holds the snapshot.
+  MR_RETURN_IF_ERROR(IdentifySystem(*replication_).status());
+  phase_ = Phase::kSnapshot;
+  log_.Info("Snapshot begins",
+            {{"tables", snapshot_tables_.size()}, {"position", FormatLsn(start_.end_lsn)}});
+  return Status::Ok();
+}
+
+Status PostgresSource::StartStreaming(SourcePosition start, Lsn confirmed) {
+  auto stream =
+      std::make_shared<ReplicationStream>(StreamOptions{.slot = config_.slot,
+                                                        .publications = publications_,
+                                                        .batch_rows_max = config_.batch_rows_max,
+                                                        .batch_bytes_max = config_.batch_bytes_max},
+                                          *decoder_);
+  // Only what was confirmed of this server's WAL counts, and no more than was handed over.
+  const Lsn known(std::max(confirmed.value(), confirmed_.load()));
+  MR_RETURN_IF_ERROR(stream->Start(std::move(replication_), start, known));
+  snapshot_.reset();
+  control_.reset();
+  phase_ = Phase::kStreaming;
+  {
+    MutexLock lock(mu_);
+    stream_ = std::move(stream);
+  }
+  // One that came while the stream was not there yet.
+  stream_->Confirm(Lsn(confirmed_.load()));
+  heartbeat_->StartMessages();
+  log_.Info("Streaming", {{"position", FormatLsn(start.end_lsn)}});
+  return Status::Ok();
+}
+
+Status PostgresSource::Step(milliseconds wait) {
+  switch (phase_) {
+    case Phase::kMakingSlot:
+      return PollSlot(wait);
+    case Phase::kSnapshot:
+      return snapshot_->is_done() ? StartStreaming(start_, Lsn(0)) : snapshot_->Poll(wait);
+    case Phase::kStreaming:
+      return stream_->Poll(wait);
+    case Phase::kClosed:
+    case Phase::kConnected:
+      break;
+  }
+  return Unavailable("the source is not started");
+}
+
+Status PostgresSource::Poll(milliseconds wait) {
+  const Status status = Step(wait);
+  PublishStatus(status);
+  return status;
+}
+
+Source::PendingBatch PostgresSource::Pending() const {
+  PendingBatch pending;
+  if (phase_ == Phase::kSnapshot && !snapshot_->is_done()) {
+    const ChangeBatch& batch = snapshot_->batch();
+    pending = {.rows = batch.row_count,
+               .bytes = batch.byte_size,
+               .transactions = 1,
+               .can_take = snapshot_->can_take(),
+               .since = snapshot_->pending_since()};
+  } else if (phase_ == Phase::kStreaming) {
+    pending = {.rows = decoder_->pending_rows(),
+               .bytes = decoder_->pending_bytes(),
+               .transactions = decoder_->batch().transactions.size(),
+               .can_take = decoder_->can_take(),
+               .since = stream_->pending_since()};
+    if (pending.rows == 0 && stream_->idle_position().has_value()) {
+      pending.can_take = true;
+      pending.position_only = true;
+      pending.since = std::chrono::steady_clock::now();
+    }
+  }
+  return pending;
+}
+
+std::unique_ptr<ChangeBatch> PostgresSource::Take() {
+  if (phase_ == Phase::kSnapshot) {
+    MR_CHECK(snapshot_->can_take());
+    return snapshot_->Take();
+  }
+  MR_CHECK(phase_ == Phase::kStreaming && !decoder_->in_transaction());
+  const std::optional<Lsn> idle = stream_->idle_position();
+  std::unique_ptr<ChangeBatch> batch = decoder_->Take();
+  if (batch->row_count == 0 && idle.has_value()) {
+    batch->end.end_lsn = *idle;
+  }
+  stream_->Taken(batch->end.end_lsn);
+  return batch;
+}
+
+void PostgresSource::Confirm(Lsn durable) {
+  uint64_t current = confirmed_.load();
+  while (current < durable.value() && !confirmed_.compare_exchange_weak(current, durable.value())) {
+  }
+  MutexLock lock(mu_);
+  if (stream_ != nullptr) {
+    stream_->Confirm(durable);
+  }
+}
+
+void PostgresSource::PublishStatus(const Status& status) {
+  MutexLock lock(mu_);
+  status_.connected = phase_ != Phase::kClosed && status.ok();
+  status_.snapshot_running = phase_ == Phase::kMakingSlot || phase_ == Phase::kSnapshot;
+  if (snapshot_ != nullptr) {
+    status_.snapshot_rows = snapshot_->rows_read();
+    status_.snapshot_table = snapshot_->table_name();
+  } else {
+    status_.snapshot_table.clear();
+  }
+  if (stream_ != nullptr) {
+    status_.received_lsn = std::max(status_.received_lsn, stream_->received());
+    status_.keepalive_seen = stream_->keepalive_seen();
+    status_.heartbeat_seen = stream_->heartbeat_seen();
+    if (decoder_->last_commit_ts() != 0) {
+      status_.last_commit_ts = decoder_->last_commit_ts();
+    }
+  }
+  Heartbeat::Reading reading;
+  if (heartbeat_ != nullptr) {
+    reading = heartbeat_->reading();
+    status_.server_lsn = std::max(reading.server_lsn, status_.received_lsn);
+    status_.retained_wal_bytes = reading.retained_wal_bytes;
+  }
+  if (!status.ok()) {
+    status_.last_error = status.message();
+  } else if (phase_ == Phase::kStreaming) {
+    status_.last_error = std::move(reading.last_error);
+  }
+}
+
+SourceStatus PostgresSource::GetStatus() const {
+  MutexLock lock(mu_);
+  SourceStatus status = status_;
+  if (stream_ != nullptr) {
+    status.confirmed_lsn = stream_->confirmed();
+  }
+  return status;
+}
+
+void PostgresSource::Close() {
+  heartbeat_.reset();
+  if (phase_ == Phase::kMakingSlot && replication_ != nullptr) {
+    // The server would go on waiting for its transactions, and keep a slot that nobody reads.
+    replication_->Cancel();
+  }
+  if (stream_ != nullptr) {
+    stream_->Stop();
+  }
+  snapshot_.reset();
+  replication_.reset();
+  control_.reset();
+  phase_ = Phase::kClosed;
+  confirmed_ = 0;
+  MutexLock lock(mu_);
+  if (stream_ != nullptr) {
+    status_.confirmed_lsn = stream_->confirmed();
+  }
+  stream_.reset();
+  status_.connected = false;
+  status_.snapshot_running = false;
+}
+
+std::unique_ptr<Source> MakePostgresSource(PostgresSourceConfig config, telemetry::Logger log) {
+  return std::make_unique<PostgresSource>(std::move(config), std::move(log));
+}
+
+}  // namespace millrace::sources::postgres

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sources/postgres/publication.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <set>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "millrace/clients/postgres/quoting.h"
+
+namespace millrace::sources::postgres {
+namespace {
+
+using pg::QuoteIdentifier;
+using pg::QuoteLiteral;
+
+// A publication as the server has it.
+struct Publication {
+  bool exists = false;
+  bool is_for_all_tables = false;
+  bool publishes_inserts = false;  // and truncates
+  bool publishes_updates = false;  // and deletes
+  bool publishes_any_update = false;
+  bool is_filtered = false;   // a row filter or a column list
+  std::set<uint32_t> tables;  // also by schema or for all tables
+};
+
+std::string QuotedName(const SourceTable& table) {
+  return pg::QuoteQualified(table.table->schema, table.table->name);
+}
+
+Result<std::map<std::string, Publication>> ReadPublications(pg::Connection& connection,
+                                                            const PostgresSourceConfig& config) {
+  const std::string names = fmt::format("({}, {})", QuoteLiteral(config.publication),
+                                        QuoteLiteral(config.InsertsPublication()));
+  std::map<std::string, Publication> publications;
+  publications[config.publication];
+  publications[config.InsertsPublication()];
+  MR_ASSIGN_OR_RETURN(
+      const pg::QueryResult rows,
+      connection.Exec("SELECT pubname, puballtables, pubinsert AND pubtruncate, pubupdate AND "
+                      "pubdelete, pubupdate OR pubdelete FROM pg_publication WHERE pubname IN " +
+                      names));
+  for (size_t i = 0; i < rows.row_count(); ++i) {
+    Publication& publication = publications[std::string(rows.Text(i, 0))];
+    publication.exists = true;
+    publication.is_for_all_tables = rows.Text(i, 1) == "t";
+    publication.publishes_inserts = rows.Text(i, 2) == "t";
+    publication.publishes_updates = rows.Text(i, 3) == "t";
+    publication.publishes_any_update = rows.Text(i, 4) == "t";
+  }
+  MR_ASSIGN_OR_RETURN(
+      const pg::QueryResult members,
+      connection.Exec(
+          "SELECT t.pubname, c.oid FROM pg_publication_tables t JOIN pg_namespace n ON n.nspname = "
+          "t.schemaname JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename "
+          "WHERE t.pubname IN " +
+          names));
+  for (size_t i = 0; i < members.row_count(); ++i) {
+    const std::string_view text = members.Text(i, 1);
+    uint32_t oid = 0;
+    std::from_chars(text.data(), text.data() + text.size(), oid);
+    publications[std::string(members.Text(i, 0))].tables.insert(oid);
+  }
+  if (connection.server_version() >= 150000) {
+    MR_ASSIGN_OR_RETURN(
+        const pg::QueryResult filtered,
+        connection.Exec(
+            "SELECT DISTINCT p.pubname FROM pg_publication_rel r JOIN pg_publication p "
+            "ON p.oid = r.prpubid WHERE (r.prattrs IS NOT NULL OR r.prqual IS NOT NULL) "
+            "AND p.pubname IN " +
+            names));
+    for (size_t i = 0; i < filtered.row_count(); ++i) {
+      publications[std::string(filtered.Text(i, 0))].is_filtered = true;
+    }
+  }
+  return publications;
+}
+
+// The statements that make `name` publish exactly `wanted`.
+void PlanOne(const std::string& name, const Publication& current, std::string_view publish,
+             bool has_right_operations, const std::vector<const SourceTable*>& wanted,
+             const std::map<uint32_t, std::string>& current_names,
+             std::vector<std::string>& statements) {
+  const std::string quoted = QuoteIdentifier(name);
+  std::vector<std::string> missing;
+  std::set<uint32_t> extra = current.tables;
+  for (const SourceTable* table : wanted) {
+    extra.erase(table->table->oid);
+    if (!current.tables.contains(table->table->oid)) {
+      missing.push_back("ONLY " + QuotedName(*table));
+    }
+  }
+  if (!current.exists) {
+    statements.push_back(fmt::format(
+        "CREATE PUBLICATION {}{} WITH (publish = '{}')", quoted,
+        missing.empty() ? "" : fmt::format(" FOR TABLE {}", fmt::join(missing, ", ")), publish));
+    return;
+  }
+  for (const uint32_t oid : extra) {
+    // One that was dropped meanwhile has left by itself.
+    if (const auto found = current_names.find(oid); found != current_names.end()) {
+      statements.push_back(
+          fmt::format("ALTER PUBLICATION {} DROP TABLE ONLY {}", quoted, found->second));
+    }
+  }
+  if (!has_right_operations) {
+    statements.push_back(fmt::format("ALTER PUBLICATION {} SET (publish = '{}')", quoted, publish));
+  }
+  if (!missing.empty()) {
+    statements.push_back(
+        fmt::format("ALTER PUBLICATION {} ADD TABLE {}", quoted, fmt::join(missing, ", ")));
+  }
+}
+
+Result<std::map<uint32_t, std::string>> NamesOf(pg::Connection& connection,
+                                                const std::set<uint32_t>& oids) {
+  std::map<uint32_t, std::string> names;
+  if (oids.empty()) {
+    return names;
+  }
+  MR_ASSIGN_OR_RETURN(
+      const pg::QueryResult rows,
+      connection.Exec(fmt::format("SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN "
+                                  "pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ({})",
+                                  fmt::join(oids, ", "))));
+  for (size_t i = 0; i < rows.row_count(); ++i) {
+    const std::string_view text = rows.Text(i, 0);
+    uint32_t oid = 0;
+    std::from_chars(text.data(), text.data() + text.size(), oid);
+    names[oid] = pg::QuoteQualified(rows.Text(i, 1), rows.Text(i, 2));
+  }
+  return names;
+}
+
+Status CheckReadable(const PostgresSourceConfig& config,
+                     const std::map<std::string, Publication>& publications) {
+  for (const auto& [name, publication] : publications) {
+    if (publication.is_filtered) {
+      return Unsupported(
+          fmt::format("publication '{}' has a row filter or a column list, and this version reads "
+                      "whole tables: "
+                      "remove them, or name another source.publication",
+                      name));
+    }
+    if (publication.is_for_all_tables && config.manage_publication) {
+      return FailedPrecondition(fmt::format(
+          "publication '{}' is FOR ALL TABLES, which Millrace neither makes nor alters: name "
+          "another source.publication, or set source.manage_publication: false",
+          name));
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<PublicationPlan> PlanPublications(pg::Connection& connection,
+                                         const PostgresSourceConfig& config,
+                                         const std::vector<SourceTable>& tables) {
+  MR_ASSIGN_OR_RETURN(auto publications, ReadPublications(connection, config));
+  MR_RETURN_IF_ERROR(CheckReadable(config, publications));
+  const Publication& all = publications[config.publication];
+  const Publication& inserts = publications[config.InsertsPublication()];
+  std::vector<const SourceTable*> with_identity;
+  std::vector<const SourceTable*> without;
+  PublicationPlan plan;
+  for (const SourceTable& table : tables) {
+    const uint32_t oid = table.table->oid;
+    // In a DBA's publication a table may stand where the DBA wants it.
+    const bool in_all =
+        table.has_usable_identity || (!config.manage_publication && all.tables.contains(oid));
+    (in_all ? with_identity : without).push_back(&table);
+    if (!all.tables.contains(oid) && !inserts.tables.contains(oid)) {
+      plan.joining.push_back(table.table->FullName());
+    }
+  }
+  std::set<uint32_t> members = all.tables;
+  members.insert(inserts.tables.begin(), inserts.tables.end());
+  std::map<uint32_t, std::string> names;
+  if (config.manage_publication) {
+    MR_ASSIGN_OR_RETURN(names, NamesOf(connection, members));
+  }
+  PlanOne(config.publication, all, "insert, update, delete, truncate",
+          all.publishes_inserts && all.publishes_updates, with_identity, names, plan.statements);
+  plan.names.push_back(config.publication);
+  if (!without.empty() || inserts.exists) {
+    PlanOne(config.InsertsPublication(), inserts, "insert, truncate",
+            inserts.publishes_inserts && !inserts.publishes_any_update, without, names,
+            plan.statements);
+    plan.names.push_back(config.InsertsPublication());
+  }
+  return plan;
+}
+
+Result<std::vector<std::string>> EnsurePublications(pg::Connection& connection,
+                                                    const PostgresSourceConfig& config,
+                                                    const std::vector<SourceTable>& tables,
+                                                    bool is_resuming) {
+  MR_ASSIGN_OR_RETURN(PublicationPlan plan, PlanPublications(connection, config, tables));
+  if (is_resuming && !plan.joining.empty()) {
+    return FailedPrecondition(fmt::format(
+        "table {} is not in publication '{}', so that its changes since this data_dir began are "
+        "not "
+        "known, and this version cannot add a table to a running pipeline: take it out of "
+        "source.tables, or set the pipeline up again (`millrace slot drop`, an empty data_dir)",
+        fmt::join(plan.joining, ", "), config.publication));
+  }
+  if (plan.statements.empty()) {
+    return std::move(plan.names);
+  }
+  const std::string statements = fmt::format("{};", fmt::join(plan.statements, "; "));
+  if (!config.manage_publication) {
+    return FailedPrecondition(fmt::format(
+        "publication '{}' is not what source.tables needs and source.manage_publication is false: "
+        "have a DBA run: {}",
+        config.publication, statements));
+  }
+  for (const std::string& statement : plan.statements) {
+    const Result<pg::QueryResult> done = connection.Exec(statement);
+    if (done.status().code() == Code::kPermissionDenied) {
+      return PermissionDenied(fmt::format(
+          "make publication '{}': {}; it takes CREATE on the database and ownership of the tables: "
+          "have a DBA run: {} and set source.manage_publication: false",
+          config.publication, done.status().message(), statements));
+    }
+    if (!done.ok()) {
+      return done.status().WithContext(fmt::format("make publication '{}'", config.publication));
+    }
+  }
+  return std::move(plan.names);
+}
+
+}  // namespace millrace::sources::postgres

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "millrace/clients/postgres/connection.h"
+#include "millrace/common/result.h"
+#include "millrace/sources/postgres/catalog.h"
+#include "millrace/sources/postgres/postgres_config.h"
+
+namespace millrace::sources::postgres {
+
+// What stands between the server's publications and the configuration.
+struct PublicationPlan {
+  // To be run in order; each is complete. Empty: all is as it must be.
+  std::vector<std::string> statements;
+  // The publications to name in START_REPLICATION once the statements ran.
+  std::vector<std::string> names;
+  // Full names of tables that no publication of ours had.
+  std::vector<std::string> joining;
+};
+
+// Compares the publications `config.publication` and `<...>_inserts` with `tables`. A table goes
+// into the first only if its updates and deletes stay possible once published; others go into the
+// second, which publishes inserts and truncates. Tables that are in neither list leave.
+// kFailedPrecondition or kUnsupported if a publication of that name is of a kind that Millrace does
+// not make (FOR ALL TABLES) or that it does not read (row filters, column lists).
+Result<PublicationPlan> PlanPublications(pg::Connection& connection,
+                                         const PostgresSourceConfig& config,
+                                         const std::vector<SourceTable>& tables);
+
+// Makes or alters the publications, or with manage_publication false checks them, and returns the
+// names for START_REPLICATION. `is_resuming`: the slot exists, so that a table that joins would
+// miss its earlier changes: kFailedPrecondition. kPermissionDenied with the statements for a DBA.
+Result<std::vector<std::string>> EnsurePublications(pg::Connection& connection,
+                                                    const PostgresSourceConfig& config,
+                                                    const std::vector<SourceTable>& tables,
+                                                    bool is_resuming);
+
+}  // namespace millrace::sources::postgres

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sources/postgres/replication_stream.h"
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "millrace/clients/postgres/quoting.h"
+#include "millrace/common/coding.h"
+#include "millrace/common/failpoint.h"
+
+namespace millrace::sources::postgres {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// Offset of the payload in an XLogData: type byte, start, end, clock.
+constexpr size_t kXLogDataHeader = 25;
+// Type byte, end, clock, reply wanted.
+constexpr size_t kKeepAliveSize = 18;
+// One Poll() reads no more than this, so that its caller gets a turn.
+constexpr size_t kPollBytesMax = size_t{4} << 20;
+constexpr seconds kFeedbackIntervalMax{10};
+// A position that grows is told no more often than this, but for a server that waits.
+constexpr milliseconds kFeedbackIntervalMin{10};
+// How long a wanted reply waits for what is under way to become durable.
+constexpr milliseconds kReplyWaitMax{200};
+constexpr seconds kIdlePositionInterval{1};
+// In a backlog: wake-ups of at least so many bytes, or after this time.
+constexpr int kBacklogBytes = 64 << 10;
+constexpr milliseconds kBacklogWait{2};
+constexpr size_t kBacklogRows = 1024;
+constexpr std::chrono::microseconds kBacklogAge = seconds(1);
+constexpr TimestampMicros kPostgresEpoch = 946'684'800'000'000;
+
+TimestampMicros WallMicros() {
+  return std::chrono::duration_cast<std::chrono::microseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// wal_sender_timeout in milliseconds; zero: none.
+Result<milliseconds> ReadSenderTimeout(pg::Connection& connection) {
+  MR_ASSIGN_OR_RETURN(
+      const pg::QueryResult row,
+      connection.Exec("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'"));
+  int64_t value = 0;
+  if (row.row_count() == 1) {
+    const std::string_view text = row.Text(0, 0);
+    std::from_chars(text.data(), text.data() + text.size(), value);
+  }
+  return milliseconds(value);
+}
+
+std::string StartCommand(const StreamOptions& options, Lsn start) {
+  std::string names;
+  for (const std::string& name : options.publications) {
+    names += (names.empty() ? "" : ",") + pg::QuoteIdentifier(name);
+  }
+  // A replication command knows no E'' strings: quotes are doubled and that is all.
+  std::string literal = "'";
+  for (const char c : names) {
+    literal.append(c == '\'' ? 2 : 1, c);
+  }
+  literal += "'";
+  return fmt::format(
+      "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, messages "
+      "'true')",
+      pg::QuoteIdentifier(options.slot), FormatLsn(start), literal);
+}
+
+}  // namespace
+
+ReplicationStream::ReplicationStream(StreamOptions options, PgOutputDecoder& decoder)
+    : options_(std::move(options)), decoder_(decoder) {}
+
+Status ReplicationStream::Start(std::unique_ptr<pg::Connection> connection, SourcePosition start,
+                                Lsn confirmed) {
+  MR_ASSIGN_OR_RETURN(const milliseconds timeout, ReadSenderTimeout(*connection));
+  feedback_interval_ = kFeedbackIntervalMax;
+  if (timeout > milliseconds(0)) {
+    feedback_interval_ = std::min<Clock::duration>(feedback_interval_, timeout / 3);
+  }
+  connection_ = std::move(connection);
+  decoder_.StartStream(start);
+  heartbeats_ = decoder_.heartbeats();
+  received_ = taken_ = keepalive_end_ = start.end_lsn;
+  has_pending_since_ = false;
+  reply_wanted_ = false;
+  confirmed_.store(std::max(confirmed.value(), confirmed_.load()), std::memory_order_release);
+  sent_flush_ = this->confirmed();
+  MR_RETURN_IF_ERROR(connection_->StartCopyBoth(StartCommand(options_, start.end_lsn))
+                         .WithContext(fmt::format("start replication from slot '{}' at {}",
+                                                  options_.slot, FormatLsn(start.end_lsn))));
+  return SendFeedback(Clock::now(), true);
+}
+
+void ReplicationStream::Confirm(Lsn durable) {
+  uint64_t current = confirmed_.load(std::memory_order_relaxed);
+  while (current < durable.value() &&
+         !confirmed_.compare_exchange_weak(current, durable.value(), std::memory_order_release)) {
+  }
+}
+
+bool ReplicationStream::IsFull() const {
+  return !decoder_.in_transaction() && (decoder_.batch().row_count >= options_.batch_rows_max ||
+                                        decoder_.batch().byte_size >= options_.batch_bytes_max);
+}
+
+bool ReplicationStream::IsQuiet() const {
+  return !decoder_.in_transaction() && decoder_.batch().row_count == 0 && taken_ <= confirmed();
+}
+
+std::optional<Lsn> ReplicationStream::idle_position() const {
+  const Lsn end = std::max(decoder_.end_lsn(), keepalive_end_);
+  if (!IsQuiet() || end <= taken_) {
+    return std::nullopt;
+  }
+  if (!reply_wanted_ && Clock::now() - last_idle_position_ < kIdlePositionInterval) {
+    return std::nullopt;
+  }
+  return end;
+}
+
+void ReplicationStream::Taken(Lsn end) {
+  if (decoder_.batch().row_count == 0) {
+    has_pending_since_ = false;
+  }
+  last_idle_position_ = Clock::now();
+  taken_ = std::max(taken_, end);
+}
+
+int ReplicationStream::LeastBytes() const {
+  if (!decoder_.in_transaction()) {
+    return 1;
+  }
+  const bool is_behind = WallMicros() - decoder_.open_commit_ts() > kBacklogAge.count();
+  return is_behind || decoder_.pending_rows() > kBacklogRows ? kBacklogBytes : 1;
+}
+
+Status ReplicationStream::Poll(milliseconds wait) {
+  MR_RETURN_IF_ERROR(SendFeedbackIfDue());
+  const Clock::time_point deadline = Clock::now() + wait;
+  drained_bytes_ = 0;
+  while (!IsFull() && drained_bytes_ < kPollBytesMax) {
+    MR_ASSIGN_OR_RETURN(const bool had_messages, DrainMessages());
+    if (IsFull() || drained_bytes_ >= kPollBytesMax) {
+      break;
+    }
+    const Clock::time_point now = Clock::now();
+    milliseconds slice(0);
+    if (!had_messages && drained_bytes_ == 0) {
+      const Clock::time_point until = std::min(deadline, FeedbackDue());
+      slice = std::max(milliseconds(0), std::chrono::ceil<milliseconds>(until - now));
+    }
+    const int least_bytes = wait > milliseconds(0) ? LeastBytes() : 1;
+    if (least_bytes > 1) {
+      slice = std::min(std::max(slice, kBacklogWait), kBacklogWait);
+    }
+    MR_ASSIGN_OR_RETURN(const bool has_bytes, connection_->WaitReadable(slice, least_bytes));
+    if (!has_bytes && (drained_bytes_ != 0 || Clock::now() >= deadline)) {
+      break;
+    }
+    if (!has_bytes) {
+      MR_RETURN_IF_ERROR(SendFeedbackIfDue());
+    }
+  }
+  return SendFeedbackIfDue();
+}
+
+Result<bool> ReplicationStream::DrainMessages() {
+  bool had_messages = false;
+  while (!IsFull() && drained_bytes_ < kPollBytesMax) {
+    const pg::CopyRead read = connection_->TryReadCopy();
+    if (read.state == pg::CopyState::kNothingYet) {
+      break;
+    }
+    if (read.state == pg::CopyState::kEnd) {
+      decoder_.RollBackOpenTransaction();
+      MR_RETURN_IF_ERROR(
+          connection_->FinishCopy().WithContext(fmt::format("read from slot '{}'", options_.slot)));
+      return Unavailable(
+          fmt::format("the server ended the replication of slot '{}' (it stops)", options_.slot));
+    }
+    had_messages = true;
+    drained_bytes_ += read.bytes.size();
+    MR_RETURN_IF_ERROR(HandleMessage(read.bytes));
+  }
+  if (had_messages && !has_pending_since_ && decoder_.pending_rows() != 0) {
+    has_pending_since_ = true;
+    pending_since_ = Clock::now();
+  }
+  if (decoder_.heartbeats() != heartbeats_) {
+    heartbeats_ = decoder_.heartbeats();
+    heartbeat_seen_ = Clock::now();
+  }
+  return had_messages;
+}
+
+Status ReplicationStream::HandleMessage(std::string_view message) {
+  if (message.front() == 'w' && message.size() > kXLogDataHeader) [[likely]] {
+    received_ = std::max(received_, Lsn(LoadBigEndian<uint64_t>(message.data() + 1)));
+    return decoder_.Decode(message.substr(kXLogDataHeader));
+  }
+  if (message.front() == 'k' && message.size() == kKeepAliveSize) {
+    return HandleKeepAlive(message.substr(1));
+  }
+  return Corruption("a replication message of unknown form");
+}
+
+Status ReplicationStream::HandleKeepAlive(std::string_view body) {
+  const Lsn end(LoadBigEndian<uint64_t>(body.data()));
+  keepalive_seen_ = Clock::now();
+  received_ = std::max(received_, end);
+  // Within a transaction a keep-alive can stand ahead of what it has still to send.
+  if (!decoder_.in_transaction()) {
+    keepalive_end_ = std::max(keepalive_end_, end);
+  }
+  if (body[16] != 0 && !reply_wanted_) {
+    reply_wanted_ = true;
+    reply_wanted_since_ = *keepalive_seen_;
+  }
+  return Status::Ok();
+}
+
+ReplicationStream::Clock::time_point ReplicationStream::FeedbackDue() const {
+  Clock::time_point due = last_feedback_ + feedback_interval_;
+  if (confirmed() > sent_flush_) {
+    due = std::min(due, last_feedback_ + kFeedbackIntervalMin);
+  }
+  if (reply_wanted_) {
+    // With everything durable at once. Otherwise a moment later: a server that shuts down asks
+    // again as soon as it has an answer that does not cover what it sent.
+    const bool covers_all =
+        IsQuiet() && std::max(decoder_.end_lsn(), keepalive_end_) <= confirmed();
+    due = std::min(due, covers_all ? reply_wanted_since_ : reply_wanted_since_ + kReplyWaitMax);
+  }
+  return due;
+}
+
+Status ReplicationStream::SendFeedbackIfDue() {
+  const Clock::time_point now = Clock::now();
+  if (now < FeedbackDue()) {
+    return Status::Ok();
+  }
+  // By time alone: the server's answer shows that it lives, and how far its WAL goes.
+  return SendFeedback(now, now >= last_feedback_ + feedback_interval_);
+}
+
+Status ReplicationStream::SendFeedback(Clock::time_point now, bool asks_for_reply) {
+  const Lsn flush = std::max(sent_flush_, confirmed());
+  if (flush > sent_flush_) {
+    MR_FAILPOINT("source.before_confirm");
+  }
+  std::string message = "r";
+  for (int i = 0; i < 3; ++i) {  // written, flushed, applied
+    AppendBigEndian(message, flush.value());
+  }
+  AppendBigEndian(message, static_cast<uint64_t>(WallMicros() - kPostgresEpoch));
+  message.push_back(asks_for_reply ? 1 : 0);
+  MR_RETURN_IF_ERROR(connection_->WriteCopy(message));
+  sent_flush_ = flush;
+  last_feedback_ = now;
+  reply_wanted_ = false;
+  return Status::Ok();
+}
+
+void ReplicationStream::Stop() {
+  if (connection_ == nullptr) {
+    return;
+  }
+  // Without the end of the copy, bytes that we have not read would make our close a reset, and the
+  // server would not see the feedback.
+  if (SendFeedback(Clock::now(), false).ok() && connection_->EndCopyBoth().ok()) {
+    const Clock::time_point deadline = Clock::now() + seconds(1);
+    while (Clock::now() < deadline) {
+      const pg::CopyRead read = connection_->TryReadCopy();
+      if (read.state == pg::CopyState::kEnd) {
+        break;
+      }
+      if (read.state == pg::CopyState::kNothingYet &&
+          !connection_->WaitReadable(milliseconds(50)).ok()) {
+        break;
+      }
+    }
+  }
+  connection_.reset();
+}
+
+}  // namespace millrace::sources::postgres

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "millrace/clients/postgres/connection.h"
+#include "millrace/common/result.h"
+#include "millrace/model/position.h"
+#include "millrace/sources/postgres/pgoutput_decoder.h"
+
+namespace millrace::sources::postgres {
+
+struct StreamOptions {
+  std::string slot;
+  std::vector<std::string> publications;
+  size_t batch_rows_max = 0;
+  size_t batch_bytes_max = 0;
+};
+
+// ReplicationStream is the walsender protocol over one connection: it feeds the decoder, answers
+// keep-alives, and tells the server what it may forget.
+//
+// What is confirmed is only ever what Confirm() was given: never a keep-alive's position, and never
+// less than before. Where nothing of ours is under way, a keep-alive's position becomes a position
+// without rows (see idle_position()), which comes back through Confirm() once it is durable.
+//
+// Lifecycle: Start(), then Poll() any number of times, then Stop().
+//
+// Threads: one; Confirm() from any.
+//
+// Errors: kUnavailable when the connection breaks or the server stops; the decoder's otherwise.
+class ReplicationStream {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // `decoder` outlives the stream.
+  ReplicationStream(StreamOptions options, PgOutputDecoder& decoder);
+
+  // Takes a replication connection and begins at `start`. `confirmed` is durable already.
+  Status Start(std::unique_ptr<pg::Connection> connection, SourcePosition start, Lsn confirmed);
+
+  // Reads what has arrived, waiting up to `wait` for something, until the decoder's batch is full,
+  // nothing more is there, or a few MiB were read. With a full batch it reads nothing and does not
+  // wait. Feedback goes out by time in either case.
+  Status Poll(std::chrono::milliseconds wait);
+
+  void Confirm(Lsn durable);
+  Lsn confirmed() const { return Lsn(confirmed_.load(std::memory_order_acquire)); }
+
+  // A position beyond everything that was taken, with nothing under way before it; at most one a
+  // second, and at once when the server waits for it.
+  std::optional<Lsn> idle_position() const;
+  // The pending batch, or a position, was handed over; it ends at `end`.
+  void Taken(Lsn end);
+
+  // When the oldest pending row was read. REQUIRES: the decoder has rows.
+  Clock::time_point pending_since() const { return pending_since_; }
+  Lsn received() const { return received_; }
+  std::optional<Clock::time_point> keepalive_seen() const { return keepalive_seen_; }
+  std::optional<Clock::time_point> heartbeat_seen() const { return heartbeat_seen_; }
+
+  // Tells the server the last confirmed position, ends the copy (within a second) and disconnects.
+  void Stop();
+
+ private:
+  bool IsFull() const;
+  // Everything handed over is confirmed, and nothing of ours is half read.
+  bool IsQuiet() const;
+  // Messages that libpq holds. True if there was one.
+  Result<bool> DrainMessages();
+  Status HandleMessage(std::string_view message);
+  Status HandleKeepAlive(std::string_view body);
+  Status SendFeedbackIfDue();
+  Status SendFeedback(Clock::time_point now, bool asks_for_reply);
+  Clock::time_point FeedbackDue() const;
+  // How many bytes are worth a wake-up: many in the middle of a backlog, one otherwise.
+  int LeastBytes() const;
+
+  // Constant after construction.
+  const StreamOptions options_;
+  PgOutputDecoder& decoder_;
+
+  std::unique_ptr<pg::Connection> connection_;
+  Clock::duration feedback_interval_{};
+  Lsn received_;
+  Lsn taken_;       // the end of the newest batch or position handed over
+  Lsn sent_flush_;  // what the server was told last
+  Lsn keepalive_end_;
+  bool reply_wanted_ = false;
+  Clock::time_point reply_wanted_since_;
+  Clock::time_point last_feedback_;
+  Clock::time_point last_idle_position_;
+  Clock::time_point pending_since_;
+  bool has_pending_since_ = false;
+  size_t drained_bytes_ = 0;
+  uint64_t heartbeats_ = 0;
+  std::optional<Clock::time_point> keepalive_seen_;
+  std::optional<Clock::time_point> heartbeat_seen_;
+
+  std::atomic<uint64_t> confirmed_{0};
+};
+
+}  // namespace millrace::sources::postgres

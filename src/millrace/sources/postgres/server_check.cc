@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sources/postgres/server_check.h"
+
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "millrace/clients/postgres/quoting.h"
+
+namespace millrace::sources::postgres {
+namespace {
+
+constexpr int kServerVersionMin = 140000;
+
+int Number(std::string_view text) {
+  int value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
+void CheckSettings(const pg::QueryResult& row, ServerReport& report) {
+  const std::string_view wal_level = row.Text(0, 0);
+  if (wal_level != "logical") {
+    report.errors.push_back(FailedPrecondition(fmt::format(
+        "the server's wal_level is {}: run ALTER SYSTEM SET wal_level = logical and restart the "
+        "server",
+        wal_level)));
+  } else {
+    report.facts.emplace_back("wal_level is logical");
+  }
+  if (row.Text(0, 1) == "t") {
+    report.errors.push_back(Unsupported(
+        "the server is a standby, from which this version does not read: point source.url to the "
+        "primary"));
+  }
+  if (row.Text(0, 2) == "SQL_ASCII") {
+    report.errors.push_back(
+        Unsupported("the database has encoding SQL_ASCII, so that its text is of no known "
+                    "encoding: dump it and "
+                    "restore it into a UTF8 database"));
+  }
+  if (row.Text(0, 3) == "-1") {
+    report.warnings.emplace_back(
+        "max_slot_wal_keep_size is -1: a pipeline that stands still for long fills the server's "
+        "disk; run ALTER SYSTEM SET max_slot_wal_keep_size = '64GB', or what the disk can spare");
+  }
+}
+
+void CheckRole(const pg::QueryResult& row, ServerReport& report) {
+  const std::string_view role = row.Text(0, 4);
+  if (row.Text(0, 5) != "t") {
+    report.errors.push_back(PermissionDenied(
+        fmt::format("role '{0}' may not replicate: have a DBA run ALTER ROLE {1} REPLICATION", role,
+                    pg::QuoteIdentifier(role))));
+  } else {
+    report.facts.push_back(fmt::format("role '{}' may replicate", role));
+  }
+}
+
+void CheckFreePlaces(const pg::QueryResult& row, const PostgresSourceConfig& config,
+                     ServerReport& report) {
+  const int slots = Number(row.Text(0, 6));
+  const int slots_max = Number(row.Text(0, 7));
+  const int senders = Number(row.Text(0, 8));
+  const int senders_max = Number(row.Text(0, 9));
+  const bool has_slot = row.Text(0, 10) == "t";
+  if (!has_slot && slots >= slots_max) {
+    report.warnings.push_back(fmt::format(
+        "all {} replication slots are taken, and slot '{}' is not made yet: drop one, or raise "
+        "max_replication_slots and restart the server",
+        slots_max, config.slot));
+  }
+  if (senders >= senders_max) {
+    report.warnings.push_back(fmt::format(
+        "all {} walsenders are busy: raise max_wal_senders and restart the server", senders_max));
+  }
+}
+
+void CheckTables(const PostgresSourceConfig& config, std::string_view role, ServerReport& report) {
+  for (const Status& problem : report.catalog.problems) {
+    report.errors.push_back(problem);
+  }
+  for (const CatalogTable& entry : report.catalog.tables) {
+    const Table& table = *entry.source.table;
+    const std::string name = table.FullName();
+    const std::string quoted_role = pg::QuoteIdentifier(role);
+    const std::string quoted_name = pg::QuoteQualified(table.schema, table.name);
+    if (config.snapshot_mode != SnapshotMode::kNever && !entry.can_select) {
+      report.errors.push_back(PermissionDenied(fmt::format(
+          "role '{}' may not read table {}: have a DBA run GRANT USAGE ON SCHEMA {} TO {}; GRANT "
+          "SELECT ON {} TO {}",
+          role, name, pg::QuoteIdentifier(table.schema), quoted_role, quoted_name, quoted_role)));
+    } else if (config.snapshot_mode != SnapshotMode::kNever && entry.row_security_active) {
+      report.errors.push_back(PermissionDenied(fmt::format(
+          "row security hides rows of table {} from role '{}': have a DBA run ALTER ROLE {} "
+          "BYPASSRLS",
+          name, role, quoted_role)));
+    } else {
+      report.facts.push_back(fmt::format("table {} can be read", name));
+    }
+    if (table.primary_key.empty()) {
+      report.warnings.push_back(
+          fmt::format("table {} has no primary key: its streams need append_only: true", name));
+    }
+    if (!entry.source.has_usable_identity) {
+      report.warnings.push_back(fmt::format(
+          "table {0} has no usable replica identity, so that only its inserts and truncates are "
+          "published ('{1}') and updates and deletes never arrive: add a primary key, or run ALTER "
+          "TABLE {2} REPLICA IDENTITY FULL",
+          name, config.InsertsPublication(), quoted_name));
+    }
+  }
+}
+
+}  // namespace
+
+Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSourceConfig& config) {
+  ServerReport report;
+  if (connection.server_version() < kServerVersionMin) {
+    report.errors.push_back(Unsupported(
+        fmt::format("the server is PostgreSQL {}, and Millrace needs 14 or newer: upgrade it",
+                    connection.server_version() / 10000)));
+    return report;
+  }
+  report.facts.push_back(fmt::format("PostgreSQL {}", connection.server_version() / 10000));
+  // On managed services the privilege is membership in a role.
+  MR_ASSIGN_OR_RETURN(
+      const pg::QueryResult row,
+      connection.Exec(
+          "SELECT current_setting('wal_level'), pg_is_in_recovery(), "
+          "current_setting('server_encoding'), current_setting('max_slot_wal_keep_size'), "
+          "current_user, (SELECT r.rolsuper OR r.rolreplication OR EXISTS (SELECT 1 FROM pg_roles "
+          "x "
+          "WHERE x.rolname = 'rds_replication' AND pg_has_role(r.oid, x.oid, 'member')) "
+          "FROM pg_roles r WHERE r.rolname = current_user), "
+          "(SELECT count(*) FROM pg_replication_slots), "
+          "current_setting('max_replication_slots'), "
+          "(SELECT count(*) FROM pg_stat_replication), current_setting('max_wal_senders'), "
+          "EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = " +
+          pg::QuoteLiteral(config.slot) + ")"));
+  CheckSettings(row, report);
+  CheckRole(row, report);
+  CheckFreePlaces(row, config, report);
+  MR_ASSIGN_OR_RETURN(report.catalog, LoadCatalog(connection, config.tables));
+  CheckTables(config, row.Text(0, 4), report);
+  return report;
+}
+
+}  // namespace millrace::sources::postgres

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "millrace/clients/postgres/connection.h"
+#include "millrace/common/result.h"
+#include "millrace/sources/postgres/catalog.h"
+#include "millrace/sources/postgres/postgres_config.h"
+
+namespace millrace::sources::postgres {
+
+// What a server says of itself, measured against what a pipeline needs.
+struct ServerReport {
+  // Each stops the source; one sentence with the remedy.
+  std::vector<Status> errors;
+  std::vector<std::string> warnings;
+  std::vector<std::string> facts;  // what is fine
+  Catalog catalog;
+};
+
+// Looks at version, settings, the role's privileges and the tables. Changes nothing. A failure
+// means that the server could not be asked.
+Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSourceConfig& config);
+
+}  // namespace millrace::sources::postgres
