@@ -582,10 +582,6 @@ Result<Resolved> Checker::Resolve(const Json& node) const {
     }
   }
   if (relation == nullptr) {
-    // The field of a computed struct.
-    if (const auto alias = aliases_.find(ToLower(names[0])); alias != aliases_.end()) {
-      return Resolved{.kind = Resolved::kAlias, .item = alias->second};
-    }
     return Refuse(node, fmt::format("there is no relation '{}' in FROM: use the aliases that FROM "
                                     "and JOIN give",
                                     names[0]));
@@ -758,11 +754,6 @@ Status Checker::RewriteColumn(Json& node, const Params& params) {
   if (resolved.kind == Resolved::kColumn) {
     PointAt(node, resolved.source);
   } else if (resolved.kind == Resolved::kAlias && query_.items[resolved.item].is_plain) {
-    if (names.size() != 1) {
-      return Refuse(node, fmt::format("column '{}' has no fields: read JSON with ->> or "
-                                      "json_extract()",
-                                      names[0].get<std::string>()));
-    }
     PointAt(node, query_.items[resolved.item].source);
   }
   return Status::Ok();
