@@ -113,7 +113,8 @@ class HttpClient::Impl {
     header_bytes_ = 0;
     is_too_long_ = false;
     error_[0] = '\0';
-    Configure(url, headers.get());
+    Configure(url, headers.get(),
+              request.timeout.count() != 0 ? request.timeout : options_.request_timeout);
 
     MR_CHECK(curl_multi_add_handle(multi_.get(), easy_.get()) == CURLM_OK);
     const Result<CURLcode> done = Run(stop);
@@ -163,7 +164,7 @@ class HttpClient::Impl {
     return url;
   }
 
-  void Configure(const std::string& url, curl_slist* headers) {
+  void Configure(const std::string& url, curl_slist* headers, std::chrono::milliseconds timeout) {
     CURL* easy = easy_.get();
     size_t bytes = 0;
     for (const std::string_view part : body_) {
@@ -179,7 +180,7 @@ class HttpClient::Impl {
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, kUploadBufferBytes);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                      static_cast<long>(options_.connect_timeout.count()));
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(options_.request_timeout.count()));
+    curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(timeout.count()));
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error_);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     if (!options_.url.user.empty() || !options_.url.password.empty()) {

@@ -52,6 +52,8 @@ struct HttpRequest {
   std::vector<std::pair<std::string, std::string>> headers;
   // Sent one after the other, without a copy. They outlive the call.
   std::vector<std::string_view> body;
+  // Instead of HttpOptions::request_timeout; 0: that one.
+  std::chrono::milliseconds timeout{0};
 };
 
 struct HttpResponse {
