@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sinks/clickhouse/clickhouse_sink.h"
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "millrace/common/check.h"
+#include "millrace/common/failpoint.h"
+
+namespace millrace::sinks::clickhouse {
+
+namespace {
+
+// How long an idle sink waits for the answer that tells that the server is alive.
+constexpr std::chrono::milliseconds kLivenessTimeout{5'000};
+// A token in a table that counts blocks is trusted this long: other writers would have to insert
+// kDeduplicationWindow blocks meanwhile.
+constexpr std::chrono::seconds kTokenTrust{3'600};
+
+// Runs of rows of `slice` for which `takes` is true.
+template <typename Predicate>
+void AppendRuns(const OutputSlice& slice, Predicate takes, std::vector<OutputSlice>& runs) {
+  for (size_t row = slice.begin; row < slice.end; ++row) {
+    if (!takes(row)) {
+      continue;
+    }
+    if (!runs.empty() && runs.back().batch == slice.batch && runs.back().end == row) {
+      ++runs.back().end;
+    } else {
+      runs.push_back({slice.batch, row, row + 1});
+    }
+  }
+}
+
+size_t RowCount(const std::vector<OutputSlice>& slices) {
+  size_t rows = 0;
+  for (const OutputSlice& slice : slices) {
+    rows += slice.row_count();
+  }
+  return rows;
+}
+
+std::string Range(Offset first, Offset end) {
+  return fmt::format("{}-{}", first.value(), end.value());
+}
+
+}  // namespace
+
+ClickHouseSink::ClickHouseSink(ClickHouseOptions options, SinkContext context, WallClock clock)
+    : options_(std::move(options)), context_(std::move(context)), clock_(std::move(clock)) {}
+
+Result<std::unique_ptr<ClickHouseSink>> ClickHouseSink::Make(ClickHouseOptions options,
+                                                             SinkContext context, WallClock clock) {
+  MR_CHECK(context.delivery_log != nullptr);
+  std::unique_ptr<ClickHouseSink> sink(
+      new ClickHouseSink(std::move(options), std::move(context), std::move(clock)));
+  const Result<std::vector<TableNeed>> needs = sink->MakeNeeds("");
+  if (!needs.ok()) {
+    return needs.status();
+  }
+  return sink;
+}
+
+Result<std::vector<TableNeed>> ClickHouseSink::MakeNeeds(std::string_view naive_zone) const {
+  std::vector<TableNeed> needs;
+  for (const TableOptions& table : options_.tables) {
+    const auto stream = context_.streams.find(table.stream);
+    if (stream == context_.streams.end()) {
+      return InvalidArgument(
+          fmt::format("table '{}': there is no stream '{}'", table.table, table.stream));
+    }
+    Result<TableNeed> need = MakeTableNeed(table, options_.database, stream->second, naive_zone);
+    if (!need.ok()) {
+      return need.status().WithContext(fmt::format("table '{}'", table.table));
+    }
+    needs.push_back(*std::move(need));
+  }
+  return needs;
+}
+
+Result<SinkPosition> ClickHouseSink::Open(std::stop_token stop) {
+  Close();
+  MR_ASSIGN_OR_RETURN(const DeliveryLog::State state, context_.delivery_log->Load());
+  PrepareOptions prepare;
+  prepare.accept_inexact_views = options_.accept_inexact_views;
+  prepare.has_position = state.delivered.has_value() && state.delivered->value() != 0;
+  if (!state.plan.empty()) {
+    MR_ASSIGN_OR_RETURN(plan_, DeliveryPlan::Parse(state.plan));
+    if (state.delivered != plan_->first) {
+      return Corruption("the stored delivery plan does not begin at the stored position");
+    }
+    for (const TablePlan& table : plan_->tables) {
+      prepare.planned_tables.insert(table.table);
+    }
+  }
+  MR_ASSIGN_OR_RETURN(client_, ClickHouseClient::Make(options_.http));
+  MR_ASSIGN_OR_RETURN(facts_, ReadServerFacts(*client_, stop));
+  MR_ASSIGN_OR_RETURN(needs_, MakeNeeds(facts_.naive_zone));
+  MR_ASSIGN_OR_RETURN(
+      prepared_, PrepareTables(*client_, facts_, needs_, prepare, context_.log, std::move(stop)));
+  position_ = state.delivered;
+  SinkPosition position;
+  position.delivered = position_;
+  if (plan_.has_value()) {
+    position.pending_end = plan_->end;
+  }
+  return position;
+}
+
+Status ClickHouseSink::Deliver(const DeliveryBatch& batch, std::stop_token stop) {
+  if (client_ == nullptr) {
+    return Internal("a delivery to a sink that is not open");
+  }
+  if (batch.end < batch.first || (position_.has_value() && batch.first != *position_)) {
+    return Internal(fmt::format("offsets {} were offered to a sink that is at {}",
+                                Range(batch.first, batch.end),
+                                position_.value_or(Offset()).value()));
+  }
+  MR_ASSIGN_OR_RETURN(const std::vector<Block> blocks, MakeBlocks(batch));
+  const DeliveryPlan plan = MakePlan(batch, blocks);
+  const bool is_repeat = plan_.has_value();
+  if (is_repeat) {
+    MR_RETURN_IF_ERROR(CheckSamePlan(*plan_, plan));
+  } else if (!blocks.empty()) {
+    if (stop.stop_requested()) {
+      return Cancelled("delivery: stopped");
+    }
+    MR_RETURN_IF_ERROR(context_.delivery_log->SavePlan(batch.first, plan.Format()));
+    plan_ = plan;
+  }
+  if (!blocks.empty()) {
+    MR_FAILPOINT("clickhouse.after_plan_before_insert");
+    MR_RETURN_IF_ERROR(InsertAll(blocks, is_repeat, std::move(stop)));
+    MR_FAILPOINT("clickhouse.after_insert_before_position");
+  }
+  MR_RETURN_IF_ERROR(context_.delivery_log->SavePosition(batch.end));
+  plan_.reset();
+  position_ = batch.end;
+  return Status::Ok();
+}
+
+Result<std::vector<ClickHouseSink::Block>> ClickHouseSink::MakeBlocks(
+    const DeliveryBatch& batch) const {
+  std::vector<Block> blocks;
+  for (size_t i = 0; i < options_.tables.size(); ++i) {
+    const TableOptions& options = options_.tables[i];
+    Block block;
+    block.table = i;
+    for (const OutputSlice& slice : batch.slices) {
+      if (slice.batch->stream->id != needs_[i].stream->id) {
+        continue;
+      }
+      if (options.snapshot) {
+        block.slices.push_back(slice);
+      } else {
+        AppendRuns(
+            slice, [&](size_t row) { return slice.batch->ops[row] != OutputOp::kRead; },
+            block.slices);
+      }
+    }
+    if (RowCount(block.slices) == 0) {
+      continue;
+    }
+    // The newest version of the stream among the rows, not the newest there is: a repeat after a
+    // schema change must give the same bytes.
+    block.encoder =
+        std::make_unique<NativeEncoder>(block.slices.back().batch->stream, options.as_string);
+    MR_RETURN_IF_ERROR(block.encoder->Encode(block.slices, block.bytes));
+    blocks.push_back(std::move(block));
+  }
+  return blocks;
+}
+
+DeliveryPlan ClickHouseSink::MakePlan(const DeliveryBatch& batch,
+                                      const std::vector<Block>& blocks) const {
+  DeliveryPlan plan;
+  plan.first = batch.first;
+  plan.end = batch.end;
+  plan.position = batch.position;
+  plan.encoder_version = kEncoderVersion;
+  plan.planned_at_ms = NowMillis();
+  for (const Block& block : blocks) {
+    const Stream& stream = *block.encoder->stream();
+    TablePlan table;
+    table.database = options_.database;
+    table.table = options_.tables[block.table].table;
+    table.stream_id = stream.id.value();
+    table.schema_version = stream.schema_version.value();
+    table.row_count = RowCount(block.slices);
+    table.byte_count = block.bytes.size();
+    table.layout = Checksum(block.encoder->layout());
+    table.checksum = Checksum(block.bytes.view());
+    // The checksum keeps a token that named other rows, in a data_dir since restored, from
+    // swallowing these.
+    table.token =
+        fmt::format("{}/{}/{}/{}/{}/{:016x}", context_.instance_id, context_.pipeline,
+                    context_.name, table.table, Range(batch.first, batch.end), table.checksum);
+    plan.tables.push_back(std::move(table));
+  }
+  return plan;
+}
+
+Status ClickHouseSink::InsertAll(const std::vector<Block>& blocks, bool is_repeat,
+                                 std::stop_token stop) {
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const Block& block = blocks[i];
+    const TablePlan& plan = plan_->tables[i];
+    if (i != 0) {
+      MR_FAILPOINT("clickhouse.between_inserts");
+    }
+    const Status status = is_repeat && MayHaveForgotten(prepared_[block.table])
+                              ? InsertMissing(block, plan, stop)
+                              : Insert(block, plan.token, stop);
+    MR_RETURN_IF_ERROR(
+        status.WithContext(fmt::format("insert into {}", needs_[block.table].QualifiedName())));
+  }
+  return Status::Ok();
+}
+
+Status ClickHouseSink::Insert(const Block& block, const std::string& token, std::stop_token stop) {
+  Settings settings = facts_.insert_settings;
+  settings["insert_deduplication_token"] = token;
+  const std::string sql =
+      fmt::format("INSERT INTO {} ({}) FORMAT Native", needs_[block.table].QualifiedName(),
+                  block.encoder->column_list());
+  return client_->Insert(sql, settings, block.bytes.view(), std::move(stop));
+}
+
+bool ClickHouseSink::MayHaveForgotten(const PreparedTable& table) const {
+  const std::chrono::milliseconds age(NowMillis() - plan_->planned_at_ms);
+  // Half of the lifetime: the clocks of two machines, and the time that the insert itself takes.
+  const std::chrono::seconds trust =
+      table.is_replicated ? std::min(table.token_lifetime / 2, kTokenTrust) : kTokenTrust;
+  return age.count() < 0 || age > trust;
+}
+
+Status ClickHouseSink::InsertMissing(const Block& block, const TablePlan& plan,
+                                     std::stop_token stop) {
+  std::map<UInt128, size_t> missing;  // how many rows of a version are not there
+  for (const OutputSlice& slice : block.slices) {
+    for (size_t row = slice.begin; row < slice.end; ++row) {
+      ++missing[slice.batch->VersionOf(row).Encode()];
+    }
+  }
+  const std::string sql = fmt::format(
+      "SELECT toString(_version), toString(count()) FROM {} WHERE _version BETWEEN "
+      "toUInt128('{}') AND toUInt128('{}') GROUP BY _version SETTINGS "
+      "select_sequential_consistency = 1",
+      needs_[block.table].QualifiedName(), FormatUInt128(missing.begin()->first),
+      FormatUInt128(missing.rbegin()->first));
+  MR_ASSIGN_OR_RETURN(const ClickHouseClient::Rows rows, client_->Select(sql, stop));
+  size_t found = 0;
+  std::map<std::string, size_t> present;
+  for (const auto& row : rows) {
+    size_t count = 0;
+    std::from_chars(row[1].data(), row[1].data() + row[1].size(), count);
+    present[row[0]] = count;
+  }
+  for (auto& [version, count] : missing) {
+    const auto at = present.find(FormatUInt128(version));
+    const size_t there = at == present.end() ? 0 : std::min(count, at->second);
+    count -= there;
+    found += there;
+  }
+  context_.log.Warn("Delivery settled by reading the table, its token may be forgotten",
+                    {{"table", plan.table}, {"rows", plan.row_count}, {"rows_found", found}});
+  if (found == 0) {
+    return Insert(block, plan.token, std::move(stop));
+  }
+  if (prepared_[block.table].has_views && !options_.accept_inexact_views) {
+    return FailedPrecondition(
+        "rows of an interrupted delivery are there, but whether the materialized views behind the "
+        "table have them can no longer be told; rebuild the views, then set accept_inexact_views: "
+        "true for one start");
+  }
+  if (found == plan.row_count) {
+    return Status::Ok();
+  }
+  Block rest;
+  rest.table = block.table;
+  for (const OutputSlice& slice : block.slices) {
+    AppendRuns(
+        slice,
+        [&](size_t row) {
+          size_t& count = missing[slice.batch->VersionOf(row).Encode()];
+          const bool takes = count != 0;
+          count -= takes ? 1 : 0;
+          return takes;
+        },
+        rest.slices);
+  }
+  rest.encoder = std::make_unique<NativeEncoder>(block.encoder->stream(),
+                                                 options_.tables[block.table].as_string);
+  MR_RETURN_IF_ERROR(rest.encoder->Encode(rest.slices, rest.bytes));
+  // Other rows than the plan's: a token of their own.
+  return Insert(rest, fmt::format("{}/rest/{:016x}", plan.token, Checksum(rest.bytes.view())),
+                std::move(stop));
+}
+
+int64_t ClickHouseSink::NowMillis() const {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(clock_().time_since_epoch()).count();
+}
+
+Result<std::optional<Offset>> ClickHouseSink::ReadPosition() {
+  if (client_ == nullptr) {
+    return Internal("the sink is not open");
+  }
+  std::vector<std::string> tables;
+  for (const TableNeed& need : needs_) {
+    tables.push_back(need.table);
+  }
+  MR_ASSIGN_OR_RETURN(const auto uuids,
+                      ReadTableUuids(*client_, options_.database, tables, {}, kLivenessTimeout));
+  for (size_t i = 0; i < needs_.size(); ++i) {
+    const auto found = uuids.find(needs_[i].table);
+    if (found == uuids.end() || found->second != prepared_[i].uuid) {
+      return FailedPrecondition(
+          fmt::format("table {} was dropped or replaced, with the rows that were delivered to it: "
+                      "restore it, or "
+                      "rebuild the sink with `millrace replay`",
+                      needs_[i].QualifiedName()));
+    }
+  }
+  MR_ASSIGN_OR_RETURN(const DeliveryLog::State state, context_.delivery_log->Load());
+  return state.delivered;
+}
+
+void ClickHouseSink::Close() {
+  client_.reset();
+  plan_.reset();
+  position_.reset();
+  needs_.clear();
+  prepared_.clear();
+}
+
+}  // namespace millrace::sinks::clickhouse

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "millrace/common/buffer.h"
+#include "millrace/sinks/clickhouse/clickhouse_client.h"
+#include "millrace/sinks/clickhouse/clickhouse_options.h"
+#include "millrace/sinks/clickhouse/clickhouse_schema.h"
+#include "millrace/sinks/clickhouse/clickhouse_tables.h"
+#include "millrace/sinks/clickhouse/delivery_plan.h"
+#include "millrace/sinks/clickhouse/native_encoder.h"
+#include "millrace/sinks/sink.h"
+
+namespace millrace::sinks::clickhouse {
+
+// ClickHouseSink inserts each stream into its table, every row once.
+//
+// ClickHouse cannot keep a position with the data, but knows a repeated INSERT by its token. So
+// each delivery is planned first: the DeliveryLog durably holds the offsets, and for each table the
+// number of rows, a checksum and a token that names this plan for ever. Then each table gets one
+// INSERT of one block. Where the outcome of one is unknown the plan stays open, and after Open()
+// the very same blocks go out under the same tokens, or, when the server may have forgotten them,
+// the rows that the table lacks. Rows that differ from the plan are never sent: Deliver() fails
+// with kCorruption.
+//
+// What a crash leaves:
+//   before SavePlan() returns          nothing was sent; the rows are planned anew
+//   after it, or between inserts       an open plan: tables that have their block know the token
+//   before SavePosition() is durable   an open plan of a delivery that is complete: the same
+//
+// Errors: kInvalidArgument is a bad row, found before anything is planned; its sentence names
+// stream, column and offset. Those of the server are in clickhouse_errors.h. In doubt the plan
+// stays open.
+class ClickHouseSink : public Sink {
+ public:
+  using WallClock = std::function<std::chrono::system_clock::time_point()>;
+
+  // kInvalidArgument if options and streams do not fit.
+  static Result<std::unique_ptr<ClickHouseSink>> Make(
+      ClickHouseOptions options, SinkContext context,
+      WallClock clock = std::chrono::system_clock::now);
+
+  Result<SinkPosition> Open(std::stop_token stop) override;
+  Status Deliver(const DeliveryBatch& batch, std::stop_token stop) override;
+  Result<std::optional<Offset>> ReadPosition() override;
+  void Close() override;
+
+ private:
+  // The rows of one table in one delivery.
+  struct Block {
+    size_t table = 0;  // index into options_.tables
+    std::vector<OutputSlice> slices;
+    std::unique_ptr<NativeEncoder> encoder;
+    Buffer bytes;
+  };
+
+  ClickHouseSink(ClickHouseOptions options, SinkContext context, WallClock clock);
+
+  Result<std::vector<TableNeed>> MakeNeeds(std::string_view naive_zone) const;
+  Result<std::vector<Block>> MakeBlocks(const DeliveryBatch& batch) const;
+  DeliveryPlan MakePlan(const DeliveryBatch& batch, const std::vector<Block>& blocks) const;
+  // Sends every block, or what is missing of it.
+  Status InsertAll(const std::vector<Block>& blocks, bool is_repeat, std::stop_token stop);
+  Status Insert(const Block& block, const std::string& token, std::stop_token stop);
+  // True if the server may have forgotten the token of the open plan.
+  bool MayHaveForgotten(const PreparedTable& table) const;
+  // Sends the rows of `block` that the table does not hold, by their `_version`.
+  Status InsertMissing(const Block& block, const TablePlan& plan, std::stop_token stop);
+  int64_t NowMillis() const;
+
+  // Constant after construction.
+  const ClickHouseOptions options_;
+  const SinkContext context_;
+  const WallClock clock_;
+
+  // Between Open() and Close().
+  std::unique_ptr<ClickHouseClient> client_;
+  ServerFacts facts_;
+  std::vector<TableNeed> needs_;         // one for each of options_.tables
+  std::vector<PreparedTable> prepared_;  // the same
+  std::optional<Offset> position_;
+  std::optional<DeliveryPlan> plan_;  // open: its outcome is unknown
+};
+
+}  // namespace millrace::sinks::clickhouse

@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sinks/clickhouse/native_encoder.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "millrace/common/coding.h"
+#include "millrace/sinks/clickhouse/clickhouse_schema.h"
+#include "millrace/sinks/value_text.h"
+
+namespace millrace::sinks::clickhouse {
+
+namespace {
+
+// What Date32 and DateTime64(6) hold: 1900-01-01 to 2299-12-31.
+constexpr int32_t kDateMin = -25'567;
+constexpr int32_t kDateMax = 120'529;
+constexpr int64_t kTimestampMin = int64_t{kDateMin} * 86'400'000'000;
+constexpr int64_t kTimestampMax = (int64_t{kDateMax} + 1) * 86'400'000'000 - 1;
+
+// Rows [begin, end) of a column.
+struct ColumnRun {
+  const Column* column = nullptr;
+  size_t begin = 0;
+  size_t end = 0;
+
+  size_t size() const { return end - begin; }
+};
+using Runs = std::span<const ColumnRun>;
+
+size_t RowCount(Runs runs) {
+  size_t rows = 0;
+  for (const ColumnRun& run : runs) {
+    rows += run.size();
+  }
+  return rows;
+}
+
+// The first row of [begin, end) that is not NULL and outside [min, max].
+template <typename T>
+std::optional<size_t> FindOutside(const Column& column, size_t begin, size_t end, T min, T max) {
+  const std::span<const T> values = column.Values<T>();
+  bool outside = false;
+  for (size_t row = begin; row < end; ++row) {
+    outside |= values[row] < min || values[row] > max;
+  }
+  for (size_t row = begin; outside && row < end; ++row) {
+    if ((values[row] < min || values[row] > max) && !column.IsNull(row)) {
+      return row;
+    }
+  }
+  return std::nullopt;
+}
+
+// The first row whose value ClickHouse's type cannot hold.
+std::optional<size_t> FindOutOfRange(const Column& column, size_t begin, size_t end) {
+  switch (column.type().kind) {
+    case TypeKind::kDate:
+      return FindOutside<int32_t>(column, begin, end, kDateMin, kDateMax);
+    case TypeKind::kTimestamp:
+    case TypeKind::kTimestampTz:
+      return FindOutside<int64_t>(column, begin, end, kTimestampMin, kTimestampMax);
+    case TypeKind::kList:
+      for (size_t row = begin; row < end; ++row) {
+        const auto [first, last] = column.ListRange(row);
+        if (!column.IsNull(row) && FindOutOfRange(column.child(), first, last)) {
+          return row;
+        }
+      }
+      return std::nullopt;
+    default:
+      return std::nullopt;
+  }
+}
+
+void EncodeNullMap(Runs runs, Buffer& to) {
+  for (const ColumnRun& run : runs) {
+    char* at = to.Extend(run.size());
+    if (!run.column->has_nulls()) {
+      std::memset(at, 0, run.size());
+      continue;
+    }
+    const std::span<const uint64_t> validity = run.column->validity();
+    for (size_t row = run.begin; row < run.end; ++row) {
+      *at++ = static_cast<char>(~(validity[row / 64] >> (row % 64)) & 1);
+    }
+  }
+}
+
+// Values whose bytes are ClickHouse's. What stands behind a NULL is not looked at: zero is sent.
+void EncodeCopied(Runs runs, size_t width, Buffer& to) {
+  for (const ColumnRun& run : runs) {
+    if (run.size() == 0) {
+      continue;
+    }
+    char* at = to.Extend(run.size() * width);
+    std::memcpy(at, run.column->ValueBytes(run.begin), run.size() * width);
+    if (!run.column->has_nulls()) {
+      continue;
+    }
+    for (size_t row = run.begin; row < run.end; ++row) {
+      if (run.column->IsNull(row)) {
+        std::memset(at + (row - run.begin) * width, 0, width);
+      }
+    }
+  }
+}
+
+// Each half is a little-endian number.
+void EncodeUuid(Runs runs, Buffer& to) {
+  for (const ColumnRun& run : runs) {
+    char* at = to.Extend(run.size() * 16);
+    for (size_t row = run.begin; row < run.end; ++row, at += 16) {
+      uint64_t halves[2] = {0, 0};
+      if (!run.column->IsNull(row)) {
+        const char* from = run.column->ValueBytes(row);
+        halves[0] = LoadBigEndian<uint64_t>(from);
+        halves[1] = LoadBigEndian<uint64_t>(from + 8);
+      }
+      std::memcpy(at, halves, 16);
+    }
+  }
+}
+
+// ClickHouse has no decimal of 2 bytes.
+void EncodeSmallDecimal(Runs runs, Buffer& to) {
+  for (const ColumnRun& run : runs) {
+    char* at = to.Extend(run.size() * 4);
+    for (size_t row = run.begin; row < run.end; ++row, at += 4) {
+      const int32_t value = run.column->IsNull(row) ? 0 : run.column->Value<int16_t>(row);
+      std::memcpy(at, &value, 4);
+    }
+  }
+}
+
+char* PutVarint(uint64_t v, char* to) {
+  while (v >= 0x80) {
+    *to++ = static_cast<char>(v | 0x80);
+    v >>= 7;
+  }
+  *to++ = static_cast<char>(v);
+  return to;
+}
+
+void EncodeTexts(Runs runs, Buffer& to) {
+  constexpr size_t kVarintMax = 10;
+  for (const ColumnRun& run : runs) {
+    if (run.size() == 0) {
+      continue;
+    }
+    const Column& column = *run.column;
+    const std::span<const uint64_t> ends = column.ends();
+    uint64_t from = run.begin == 0 ? 0 : ends[run.begin - 1];
+    const size_t before = to.size();
+    char* const start = to.Extend(ends[run.end - 1] - from + run.size() * kVarintMax);
+    char* at = start;
+    const char* bytes = column.bytes().data();
+    const bool has_nulls = column.has_nulls();
+    for (size_t row = run.begin; row < run.end; ++row) {
+      const uint64_t length = has_nulls && column.IsNull(row) ? 0 : ends[row] - from;
+      at = PutVarint(length, at);
+      if (length != 0) {
+        std::memcpy(at, bytes + from, length);
+        at += length;
+      }
+      from = ends[row];
+    }
+    to.Truncate(before + static_cast<size_t>(at - start));
+  }
+}
+
+void EncodeFormatted(Runs runs, Buffer& to) {
+  std::string text;
+  for (const ColumnRun& run : runs) {
+    for (size_t row = run.begin; row < run.end; ++row) {
+      text.clear();
+      if (!run.column->IsNull(row)) {
+        AppendValueText(*run.column, row, text);
+      }
+      AppendLengthPrefixed(to, text);
+    }
+  }
+}
+
+template <typename T>
+void AppendIndexes(const std::vector<uint32_t>& indexes, Buffer& to) {
+  for (const uint32_t index : indexes) {
+    to.AppendValue(static_cast<T>(index));
+  }
+}
+
+// LowCardinality(String) or LowCardinality(Nullable(String)). In the dictionary of the latter the
+// first entry stands for NULL. The rest is in order of first appearance.
+void EncodeLowCardinality(Runs runs, bool nullable, Buffer& to) {
+  constexpr uint64_t kHasAdditionalKeys = 1 << 9;
+  constexpr uint64_t kNeedsUpdateDictionary = 1 << 10;
+  std::unordered_map<std::string_view, uint32_t> numbers;
+  std::vector<std::string_view> keys;
+  std::vector<uint32_t> indexes;
+  if (nullable) {
+    keys.emplace_back();
+  }
+  indexes.reserve(RowCount(runs));
+  for (const ColumnRun& run : runs) {
+    for (size_t row = run.begin; row < run.end; ++row) {
+      const bool is_null = run.column->IsNull(row);
+      if (is_null && nullable) {
+        indexes.push_back(0);
+        continue;
+      }
+      const std::string_view text = is_null ? std::string_view() : run.column->Text(row);
+      const auto [found, is_new] = numbers.try_emplace(text, static_cast<uint32_t>(keys.size()));
+      if (is_new) {
+        keys.push_back(text);
+      }
+      indexes.push_back(found->second);
+    }
+  }
+  const uint64_t width = keys.size() <= 0x100 ? 0 : keys.size() <= 0x10000 ? 1 : 2;
+  to.AppendValue(width | kHasAdditionalKeys | kNeedsUpdateDictionary);
+  to.AppendValue<uint64_t>(keys.size());
+  for (const std::string_view key : keys) {
+    AppendLengthPrefixed(to, key);
+  }
+  to.AppendValue<uint64_t>(indexes.size());
+  if (width == 0) {
+    AppendIndexes<uint8_t>(indexes, to);
+  } else if (width == 1) {
+    AppendIndexes<uint16_t>(indexes, to);
+  } else {
+    AppendIndexes<uint32_t>(indexes, to);
+  }
+}
+
+void EncodeValues(const DataType& type, Runs runs, Buffer& to);
+
+// Array(Nullable(T)); a NULL list is empty.
+void EncodeLists(const DataType& type, Runs runs, Buffer& to) {
+  std::vector<ColumnRun> children;
+  uint64_t end = 0;
+  for (const ColumnRun& run : runs) {
+    for (size_t row = run.begin; row < run.end; ++row) {
+      if (!run.column->IsNull(row)) {
+        const auto [first, last] = run.column->ListRange(row);
+        end += last - first;
+        if (!children.empty() && children.back().column == &run.column->child() &&
+            children.back().end == first) {
+          children.back().end = last;
+        } else if (first != last) {
+          children.push_back({&run.column->child(), first, last});
+        }
+      }
+      to.AppendValue(end);
+    }
+  }
+  EncodeNullMap(children, to);
+  EncodeValues(*type.element, children, to);
+}
+
+void EncodeValues(const DataType& type, Runs runs, Buffer& to) {
+  switch (type.kind) {
+    case TypeKind::kDecimal:
+      return type.width() == 2 ? EncodeSmallDecimal(runs, to)
+                               : EncodeCopied(runs, type.width(), to);
+    case TypeKind::kUuid:
+      return EncodeUuid(runs, to);
+    case TypeKind::kText:
+    case TypeKind::kEnum:
+    case TypeKind::kJson:
+    case TypeKind::kBytes:
+      return EncodeTexts(runs, to);
+    case TypeKind::kTime:
+    case TypeKind::kInterval:
+      return EncodeFormatted(runs, to);
+    case TypeKind::kList:
+      return EncodeLists(type, runs, to);
+    default:
+      return EncodeCopied(runs, type.width(), to);
+  }
+}
+
+bool IsInteger(TypeKind kind) { return kind >= TypeKind::kInt8 && kind <= TypeKind::kInt128; }
+
+// True if every value of `from` is a value of `to`: what widening a column in PostgreSQL gives.
+bool Widens(const DataType& from, const DataType& to) {
+  if (IsInteger(from.kind) && IsInteger(to.kind)) {
+    return from.width() <= to.width();
+  }
+  if (from.kind == TypeKind::kDecimal && to.kind == TypeKind::kDecimal) {
+    return from.scale == to.scale && from.precision <= to.precision;
+  }
+  return (from.kind == TypeKind::kFloat32 && to.kind == TypeKind::kFloat64) ||
+         (from.is_varlen() && to.is_varlen());
+}
+
+// Rows [begin, end) of `from` as a column of type `to`. REQUIRES: Widens().
+Column Widened(const Column& from, size_t begin, size_t end, const DataType& to) {
+  Column column(to);
+  for (size_t row = begin; row < end; ++row) {
+    if (from.IsNull(row)) {
+      column.AppendNull();
+    } else if (to.is_varlen()) {
+      column.AppendText(from.Text(row));
+    } else if (to.kind == TypeKind::kFloat64) {
+      column.Append<double>(from.Value<float>(row));
+    } else {
+      // Little-endian: the low bytes come first.
+      const Int128 value = IntegerOf(from, row);
+      column.AppendFixed(&value);
+    }
+  }
+  return column;
+}
+
+bool IsTombstone(OutputOp op) { return op == OutputOp::kDelete || op == OutputOp::kMovedAway; }
+
+}  // namespace
+
+NativeEncoder::NativeEncoder(StreamPtr stream, const std::set<std::string>& as_string)
+    : stream_(std::move(stream)) {
+  const auto add = [this](std::string_view name, std::string_view type) {
+    column_list_ += column_list_.empty() ? "" : ", ";
+    column_list_ += QuoteIdentifier(name);
+    layout_ += fmt::format("{} {},", QuoteIdentifier(name), type);
+  };
+  for (const Field& field : *stream_->columns) {
+    BlockColumn column;
+    column.name = field.name;
+    column.as_string = as_string.count(field.name) != 0;
+    column.nullable = field.nullable && (column.as_string || !field.type.is_list());
+    column.may_be_null = field.nullable;
+    column.type = ColumnType(field.type, field.nullable, column.as_string, "");
+    add(column.name, column.type);
+    columns_.push_back(std::move(column));
+  }
+  add(kVersionColumn, "UInt128");
+  add(kCommitTimeColumn, "DateTime64(6, 'UTC')");
+  if (!stream_->append_only) {
+    add(kDeletedColumn, "UInt8");
+  }
+}
+
+Status NativeEncoder::Encode(std::span<const OutputSlice> slices, Buffer& to) const {
+  size_t rows = 0;
+  size_t bytes = 0;
+  for (const OutputSlice& slice : slices) {
+    rows += slice.row_count();
+    const size_t whole = std::max<size_t>(slice.batch->row_count(), 1);
+    bytes += slice.batch->rows.byte_size() / whole * slice.row_count();
+    bytes += slice.row_count() * (columns_.size() * 2 + 26);
+  }
+  to.Reserve(to.size() + bytes);
+  AppendVarint(to, columns_.size() + (stream_->append_only ? 2 : 3));
+  AppendVarint(to, rows);
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    AppendLengthPrefixed(to, columns_[i].name);
+    AppendLengthPrefixed(to, columns_[i].type);
+    MR_RETURN_IF_ERROR(
+        EncodeColumn(i, slices, to)
+            .WithContext(fmt::format("stream '{}', column '{}'", stream_->name, columns_[i].name)));
+  }
+  EncodeMetadata(slices, to);
+  return Status::Ok();
+}
+
+Result<NativeEncoder::SliceColumn> NativeEncoder::FindSliceColumn(size_t index,
+                                                                  const OutputSlice& slice) const {
+  const BlockColumn& column = columns_[index];
+  const DataType& type = (*stream_->columns)[index].type;
+  const OutputBatch& batch = *slice.batch;
+  int at = static_cast<int>(index);
+  if (batch.stream != stream_ && *batch.stream->columns != *stream_->columns) {
+    at = batch.stream->FindColumn(column.name);
+  }
+  SliceColumn found;
+  if (at < 0) {
+    found.converted = std::make_unique<Column>(type);
+    for (size_t row = slice.begin; row < slice.end; ++row) {
+      found.converted->AppendNull();
+    }
+    found.may_be_null = true;
+  } else if (const Column& values = batch.rows.column(static_cast<size_t>(at));
+             values.type() == type || column.as_string) {
+    found.column = &values;
+    found.begin = slice.begin;
+  } else if (Widens(values.type(), type)) {
+    found.converted = std::make_unique<Column>(Widened(values, slice.begin, slice.end, type));
+  } else {
+    return FailedPrecondition(fmt::format(
+        "rows of an older version of the stream hold {}, which does not widen to {}; take the "
+        "table's rows again with `millrace snapshot`",
+        values.type().ToString(), type.ToString()));
+  }
+  if (found.converted) {
+    found.column = found.converted.get();
+  }
+  return found;
+}
+
+Status NativeEncoder::CheckValues(size_t index, const OutputSlice& slice,
+                                  const SliceColumn& values) const {
+  const BlockColumn& column = columns_[index];
+  const OutputBatch& batch = *slice.batch;
+  const size_t begin = values.begin;
+  const size_t end = begin + slice.row_count();
+  const auto offset_of = [&](size_t row) {
+    return batch.first_offset.value() + slice.begin + (row - begin);
+  };
+  if (!column.as_string) {
+    if (const auto row = FindOutOfRange(*values.column, begin, end)) {
+      return InvalidArgument(fmt::format(
+          "the value at output offset {} is outside 1900-01-01 to 2299-12-31, which is what "
+          "ClickHouse holds; set out_of_range on the stream or `as: {{{}: string}}` on the table",
+          offset_of(*row), column.name));
+    }
+  }
+  if (column.may_be_null || values.may_be_null || !values.column->has_nulls()) {
+    return Status::Ok();
+  }
+  for (size_t row = begin; row < end; ++row) {
+    if (values.column->IsNull(row) && !IsTombstone(batch.ops[slice.begin + (row - begin)])) {
+      return InvalidArgument(fmt::format(
+          "the value at output offset {} is NULL in a column that holds no NULL", offset_of(row)));
+    }
+  }
+  return Status::Ok();
+}
+
+Status NativeEncoder::EncodeColumn(size_t index, std::span<const OutputSlice> slices,
+                                   Buffer& to) const {
+  const BlockColumn& column = columns_[index];
+  const DataType& type = (*stream_->columns)[index].type;
+  std::vector<SliceColumn> values;
+  std::vector<ColumnRun> runs;
+  values.reserve(slices.size());
+  runs.reserve(slices.size());
+  bool is_all_text = true;
+  for (const OutputSlice& slice : slices) {
+    MR_ASSIGN_OR_RETURN(SliceColumn found, FindSliceColumn(index, slice));
+    MR_RETURN_IF_ERROR(CheckValues(index, slice, found));
+    is_all_text = is_all_text && found.column->type().is_varlen();
+    runs.push_back({found.column, found.begin, found.begin + slice.row_count()});
+    values.push_back(std::move(found));
+  }
+  if (type.kind == TypeKind::kEnum && !column.as_string) {
+    to.AppendValue<uint64_t>(1);  // the version of LowCardinality's serialisation
+    EncodeLowCardinality(runs, column.nullable, to);
+    return Status::Ok();
+  }
+  if (column.nullable) {
+    EncodeNullMap(runs, to);
+  }
+  if (!column.as_string) {
+    EncodeValues(type, runs, to);
+  } else if (is_all_text) {
+    EncodeTexts(runs, to);
+  } else {
+    EncodeFormatted(runs, to);
+  }
+  return Status::Ok();
+}
+
+void NativeEncoder::EncodeMetadata(std::span<const OutputSlice> slices, Buffer& to) const {
+  AppendLengthPrefixed(to, kVersionColumn);
+  AppendLengthPrefixed(to, "UInt128");
+  for (const OutputSlice& slice : slices) {
+    char* at = to.Extend(slice.row_count() * sizeof(UInt128));
+    for (size_t row = slice.begin; row < slice.end; ++row, at += sizeof(UInt128)) {
+      const UInt128 version = slice.batch->VersionOf(row).Encode();
+      std::memcpy(at, &version, sizeof(version));
+    }
+  }
+  AppendLengthPrefixed(to, kCommitTimeColumn);
+  AppendLengthPrefixed(to, "DateTime64(6, 'UTC')");
+  for (const OutputSlice& slice : slices) {
+    char* at = to.Extend(slice.row_count() * sizeof(int64_t));
+    for (size_t row = slice.begin; row < slice.end; ++row, at += sizeof(int64_t)) {
+      const int64_t micros = slice.batch->CommitTimeOf(row);
+      std::memcpy(at, &micros, sizeof(micros));
+    }
+  }
+  if (stream_->append_only) {
+    return;
+  }
+  AppendLengthPrefixed(to, kDeletedColumn);
+  AppendLengthPrefixed(to, "UInt8");
+  for (const OutputSlice& slice : slices) {
+    char* at = to.Extend(slice.row_count());
+    for (size_t row = slice.begin; row < slice.end; ++row) {
+      *at++ = IsTombstone(slice.batch->ops[row]) ? 1 : 0;
+    }
+  }
+}
+
+}  // namespace millrace::sinks::clickhouse
