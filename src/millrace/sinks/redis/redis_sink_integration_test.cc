@@ -241,7 +241,7 @@ TEST_F(RedisSinkTest, StopUnblocksWithinOneSecond) {
   TcpProxy proxy("127.0.0.1", client_options_.url.port);
   auto sink = MakeProxiedSink(proxy);
   OpenAt(*sink);
-  proxy.Arm(TcpProxy::Mode::kHold, kExec, "*-1");
+  proxy.Arm(TcpProxy::Mode::kHold, kExec, kExecAnswer);
   std::stop_source stop;
   std::chrono::steady_clock::time_point asked;
   std::jthread stopper([&] {
