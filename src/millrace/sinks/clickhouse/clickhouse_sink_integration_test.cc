@@ -15,7 +15,7 @@
 #include "millrace/sinks/clickhouse/clickhouse_schema.h"
 #include "millrace/sinks/clickhouse/clickhouse_sink.h"
 #include "millrace/sinks/testing/sink_conformance.h"
-#include "millrace/sinks/testing/tcp_proxy.h"
+#include "millrace/sinks/testing/faulty_link.h"
 
 namespace millrace::sinks::clickhouse {
 namespace {
@@ -25,7 +25,7 @@ using testing::MakeDelivery;
 using testing::MakeStream;
 using testing::MemoryDeliveryLog;
 using testing::OutputWriter;
-using testing::TcpProxy;
+using testing::FaultyLink;
 
 std::string ServerUrl() {
   const char* url = std::getenv("MILLRACE_TEST_CLICKHOUSE_URL");
@@ -103,7 +103,7 @@ class Target {
     }
   }
 
-  TcpProxy proxy;
+  FaultyLink proxy;
   std::unique_ptr<ClickHouseClient> client;  // past the proxy
   std::string database;
   ClickHouseOptions options;
@@ -185,16 +185,16 @@ class ClickHouseFixture : public testing::SinkFixture {
     return std::stoul(target_.Count(stream->name));
   }
   void CutConnections() override { target_.proxy.Cut(); }
-  void StallConnections() override { target_.proxy.SetMode(TcpProxy::Mode::kStall); }
+  void StallConnections() override { target_.proxy.SetMode(FaultyLink::Mode::kStall); }
   void WaitForStalledBytes() override { target_.proxy.WaitForStalledBytes(); }
   bool LoseNextReply() override {
     // libcurl itself repeats a request once whose kept connection ends without a reply.
-    target_.proxy.SetMode(TcpProxy::Mode::kDropReplies);
+    target_.proxy.SetMode(FaultyLink::Mode::kDropReplies);
     watcher_ = std::jthread([this](std::stop_token stop) {
       while (target_.proxy.faults() < 2 && !stop.stop_requested()) {
         std::this_thread::yield();
       }
-      target_.proxy.SetMode(TcpProxy::Mode::kPass);
+      target_.proxy.SetMode(FaultyLink::Mode::kPass);
     });
     return true;
   }
