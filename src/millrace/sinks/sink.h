@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "millrace/common/result.h"
+#include "millrace/config/pipeline_spec.h"
 #include "millrace/config/section.h"
 #include "millrace/model/stream.h"
 #include "millrace/telemetry/log.h"
@@ -100,20 +100,12 @@ class Sink {
   virtual void Close() = 0;
 };
 
-// How large one delivery may grow, and how long rows may wait for company. From `batch:`.
-struct BatchLimits {
-  size_t rows_max = 0;
-  size_t bytes_max = 0;
-  std::chrono::milliseconds wait_max{0};
-};
-
 // What a sink's configuration asks of one stream.
 struct StreamUse {
   std::string stream;
   // Columns besides the key by which the sink addresses a row: sorting keys, templates, message
   // keys. The engine keeps their values so that a delete can carry them.
   std::vector<std::string> address_columns;
-  // Why the stream must be or must not be something, is for Make().
 };
 
 // What a Sink is made with; all of it outlives the Sink.
@@ -128,17 +120,15 @@ struct SinkContext {
 
 // One kind of sink; components/registry.cc lists them.
 struct SinkType {
-  std::string_view type;  // as in `type: clickhouse`
-  std::string_view description;
-  // The fields of a sink of this type besides type, batch and retry.
-  std::vector<config::FieldSpec> fields;
-  BatchLimits default_limits;
+  // Its name, its fields in the configuration file, its defaults and its own rules for lint.
+  config::SinkTypeSpec spec;
   // The streams that a configuration names; pure.
   std::function<std::vector<StreamUse>(const config::Section&)> uses;
-  // Findings that the field list cannot express, before any connection; pure. For lint.
-  std::function<void(const config::Section&, config::Findings&)> lint;
   // kInvalidArgument if configuration and streams do not fit.
   std::function<Result<std::unique_ptr<Sink>>(const config::Section&, SinkContext)> make;
+  // Connects and asks for what delivery needs, for `millrace check`; changes nothing. The failure
+  // says the remedy.
+  std::function<Status(const config::Section&, const telemetry::Logger&)> check;
 };
 
 }  // namespace millrace::sinks

@@ -101,6 +101,20 @@ Result<std::unique_ptr<KafkaAdmin>> KafkaAdmin::Make(const KafkaOptions& options
   return std::unique_ptr<KafkaAdmin>(new KafkaAdmin(std::move(handle)));
 }
 
+Status KafkaAdmin::CheckBroker(Deadline deadline) {
+  const rd_kafka_metadata_t* metadata = nullptr;
+  const auto wait = std::chrono::duration_cast<std::chrono::milliseconds>(
+      deadline - std::chrono::steady_clock::now());
+  const rd_kafka_resp_err_t error =
+      rd_kafka_metadata(handle_->get(), /*all_topics=*/0, /*only_rkt=*/nullptr, &metadata,
+                        static_cast<int>(std::max<int64_t>(1, wait.count())));
+  if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    return KafkaErrorStatus(error, "ask Kafka which brokers there are");
+  }
+  rd_kafka_metadata_destroy(metadata);
+  return Status::Ok();
+}
+
 Result<std::map<std::string, KafkaAdmin::Described>> KafkaAdmin::Describe(
     const std::vector<KafkaTopic>& topics, Deadline deadline, const std::stop_token& stop) {
   MR_ASSIGN_OR_RETURN(const OptionsPtr options,

@@ -35,6 +35,9 @@ class KafkaAdmin {
                                                   telemetry::Logger log);
   ~KafkaAdmin();
 
+  // kUnavailable when no broker answers.
+  Status CheckBroker(Deadline deadline);
+
   // Makes those of `topics` that are missing, and gives the greatest message that each takes
   // (max.message.bytes), or nothing where we may not ask. kUnavailable when no broker answers,
   // kPermissionDenied when a missing topic may not be made, kCancelled.

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "millrace/sinks/clickhouse/clickhouse_schema.h"
+#include "millrace/sinks/clickhouse/clickhouse_client.h"
 #include "millrace/sinks/clickhouse/clickhouse_sink.h"
 
 namespace millrace::sinks::clickhouse {
@@ -207,6 +208,42 @@ std::vector<StreamUse> ClickHouseUses(const Section& section) {
   return uses;
 }
 
+// Rows of a mutable stream merge by their sorting key: without the whole key, other rows vanish.
+void LintSortingKeys(const Section& section, const std::vector<config::StreamOutline>& streams,
+                     config::Findings& findings) {
+  for (const Section& table : section.GetSectionList("tables")) {
+    const std::vector<std::string> order_by = table.GetStringList("order_by");
+    const std::string name = table.GetString("stream");
+    const auto stream = std::find_if(streams.begin(), streams.end(),
+                                     [&](const auto& outline) { return outline.name == name; });
+    if (stream == streams.end() || !stream->is_known || stream->append_only || order_by.empty()) {
+      continue;
+    }
+    for (const std::string& column : stream->key) {
+      if (std::find(order_by.begin(), order_by.end(), column) == order_by.end()) {
+        findings.Error(table.LocationOf("order_by"),
+                       fmt::format("{}: must contain the key column '{}', or rows of other keys "
+                                   "would be merged away",
+                                   table.PathOf("order_by"), column),
+                       "order-by-without-key");
+      }
+    }
+  }
+}
+
+void LintClickHouseSection(const Section& section,
+                           const std::vector<config::StreamOutline>& streams,
+                           config::Findings& findings) {
+  LintClickHouse(section, findings);
+  LintSortingKeys(section, streams, findings);
+}
+
+Status CheckTarget(const Section& section, const telemetry::Logger& /*log*/) {
+  MR_ASSIGN_OR_RETURN(const ClickHouseOptions options, ReadClickHouseOptions(section));
+  MR_ASSIGN_OR_RETURN(const auto client, ClickHouseClient::Make(options.http));
+  return client->Select("SELECT 1", {}).status();
+}
+
 Result<std::unique_ptr<Sink>> MakeSink(const Section& section, SinkContext context) {
   MR_ASSIGN_OR_RETURN(ClickHouseOptions options, ReadClickHouseOptions(section));
   MR_ASSIGN_OR_RETURN(std::unique_ptr<ClickHouseSink> sink,
@@ -221,20 +258,17 @@ Result<std::unique_ptr<Sink>> MakeSink(const Section& section, SinkContext conte
 namespace millrace::sinks {
 
 SinkType ClickHouseSinkType() {
-  SinkType type;
-  type.type = "clickhouse";
-  type.description =
-      "Inserts into tables of ClickHouse over HTTP, each row once: by tokens under which the "
-      "server "
-      "knows a repeated insert.";
-  type.fields = clickhouse::ClickHouseFields();
-  type.default_limits = {.rows_max = 100'000,
-                         .bytes_max = size_t{32} << 20,
-                         .wait_max = std::chrono::milliseconds(200)};
-  type.uses = clickhouse::ClickHouseUses;
-  type.lint = clickhouse::LintClickHouse;
-  type.make = clickhouse::MakeSink;
-  return type;
+  return {.spec = {.type = "clickhouse",
+                   .description = "Inserts into tables of ClickHouse over HTTP, each row once: by "
+                                  "tokens under which the server knows a repeated insert.",
+                   .fields = clickhouse::ClickHouseFields(),
+                   .batch_defaults = {.rows_max = 100'000,
+                                      .bytes_max = uint64_t{32} << 20,
+                                      .wait_max = std::chrono::milliseconds(200)},
+                   .lint = clickhouse::LintClickHouseSection},
+          .uses = clickhouse::ClickHouseUses,
+          .make = clickhouse::MakeSink,
+          .check = clickhouse::CheckTarget};
 }
 
 }  // namespace millrace::sinks

@@ -55,6 +55,12 @@ Result<std::unique_ptr<Sink>> MakeKafkaSink(const config::Section& section, Sink
   return std::unique_ptr<Sink>(std::make_unique<KafkaSink>(std::move(options), std::move(context)));
 }
 
+Status CheckKafkaTarget(const config::Section& section, const telemetry::Logger& log) {
+  MR_ASSIGN_OR_RETURN(const KafkaSinkOptions options, ParseKafkaOptions(section));
+  MR_ASSIGN_OR_RETURN(const auto admin, kafka::KafkaAdmin::Make(options.kafka, log));
+  return admin->CheckBroker(steady_clock::now() + kReadTimeout);
+}
+
 }  // namespace
 
 SinkType KafkaSinkType() {

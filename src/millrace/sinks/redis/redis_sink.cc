@@ -98,6 +98,13 @@ Result<std::unique_ptr<Sink>> MakeRedisSink(const config::Section& section, Sink
   return std::unique_ptr<Sink>(std::make_unique<RedisSink>(std::move(options), std::move(context)));
 }
 
+Status CheckRedisTarget(const config::Section& section, const telemetry::Logger& log) {
+  MR_ASSIGN_OR_RETURN(RedisOptions options, ParseRedisOptions(section));
+  SinkContext context;
+  context.log = log;
+  return RedisSink(std::move(options), std::move(context)).CheckTarget({});
+}
+
 }  // namespace
 
 SinkType RedisSinkType() {
@@ -180,6 +187,19 @@ Result<std::optional<Offset>> RedisSink::ParsePosition(const RedisReply& reply) 
                       ReadOwnPosition(reply.text(), context_.instance_id,
                                       fmt::format("Redis key '{}'", position_key_)));
   return std::optional<Offset>(record.end);
+}
+
+Status RedisSink::CheckTarget(std::stop_token stop) {
+  Close();
+  MR_ASSIGN_OR_RETURN(client_, redis::RedisClient::Connect(options_.client, stop));
+  commands_.Clear();
+  redis::AppendCommand(commands_, {"INFO"});
+  MR_RETURN_IF_ERROR(Execute(commands_, 1, stop));
+  const RedisReply info = client_->replies()[0];
+  if (info.is_error()) {
+    return redis::RedisErrorStatus(info.text(), "ask Redis for INFO");
+  }
+  return CheckServer(info.text());
 }
 
 Result<SinkPosition> RedisSink::Open(std::stop_token stop) {

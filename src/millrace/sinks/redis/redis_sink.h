@@ -38,6 +38,9 @@ class RedisSink : public Sink {
   RedisSink(RedisOptions options, SinkContext context);
   ~RedisSink() override;
 
+  // Connects and looks whether the server can take our rows; writes nothing.
+  Status CheckTarget(std::stop_token stop);
+
   Result<SinkPosition> Open(std::stop_token stop) override;
   Status Deliver(const DeliveryBatch& batch, std::stop_token stop) override;
   Result<std::optional<Offset>> ReadPosition() override;

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/components/registry.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "millrace/sinks/blackhole/blackhole_sink.h"
+#include "millrace/sinks/clickhouse/clickhouse_sink.h"
+#include "millrace/sinks/kafka/kafka_sink.h"
+#include "millrace/sinks/redis/redis_sink.h"
+#include "millrace/sinks/stdout/stdout_sink.h"
+#include "millrace/sources/postgres/postgres_source.h"
+#include "millrace/sql/duckdb/duckdb_engine.h"
+#include "millrace/sql/query_check.h"
+#include "millrace/storage/rocksdb/rocksdb_store.h"
+
+namespace millrace::components {
+
+namespace {
+
+sources::postgres::PostgresSourceConfig SourceConfigOf(const config::PipelineConfig& config) {
+  sources::postgres::PostgresSourceConfig source;
+  source.url = config.source.url;
+  source.tables = config.source.tables;
+  source.slot = config.source.slot;
+  source.publication = config.source.publication;
+  source.manage_publication = config.source.manage_publication;
+  source.heartbeat_interval = config.source.heartbeat_interval;
+  return source;
+}
+
+}  // namespace
+
+const std::vector<sinks::SinkType>& SinkTypes() {
+  static const std::vector<sinks::SinkType> kTypes = {
+      sinks::ClickHouseSinkType(), sinks::RedisSinkType(),     sinks::KafkaSinkType(),
+      sinks::StdoutSinkType(),     sinks::BlackholeSinkType(),
+  };
+  return kTypes;
+}
+
+const sinks::SinkType& FindSinkType(const std::string& type) {
+  const std::vector<sinks::SinkType>& types = SinkTypes();
+  const auto found = std::find_if(types.begin(), types.end(),
+                                  [&](const auto& known) { return known.spec.type == type; });
+  MR_CHECK(found != types.end());
+  return *found;
+}
+
+void CheckStreamSql(const config::StreamConfig& stream, config::Findings& findings) {
+  std::vector<std::string> lookups;
+  for (const config::StreamInput& lookup : stream.lookups) {
+    lookups.push_back(lookup.text);
+  }
+  const Status status = sql::CheckShape(stream.sql, stream.from.text, lookups);
+  if (!status.ok()) {
+    findings.Error(stream.section.LocationOf("sql"), status.message(), "sql");
+  }
+}
+
+Result<pipeline::Parts> MakeParts(const config::PipelineConfig& config,
+                                  const telemetry::Logger& log) {
+  pipeline::Parts parts;
+  for (const config::SinkConfig& sink : config.sinks) {
+    parts.sink_types.push_back(&FindSinkType(sink.type));
+  }
+  MR_ASSIGN_OR_RETURN(parts.store,
+                      storage::OpenRocksDbStore({.path = config.data_dir,
+                                                 .cache_bytes = config.storage.cache_bytes}));
+  MR_ASSIGN_OR_RETURN(parts.sql,
+                      sql::MakeDuckDbEngine({.memory_limit_bytes = config.engine.memory_bytes}));
+  parts.source = sources::postgres::MakePostgresSource(SourceConfigOf(config),
+                                                       log.With("component", "source"));
+  return parts;
+}
+
+std::vector<sources::CheckFinding> CheckSource(const config::PipelineConfig& config,
+                                               const telemetry::Logger& log) {
+  return sources::postgres::CheckPostgres(SourceConfigOf(config), log);
+}
+
+}  // namespace millrace::components

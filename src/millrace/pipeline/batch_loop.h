@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <stop_token>
+#include <vector>
+
+#include "millrace/common/status.h"
+#include "millrace/pipeline/hand_over.h"
+#include "millrace/pipeline/stream_plan.h"
+#include "millrace/storage/store.h"
+#include "millrace/telemetry/log.h"
+#include "millrace/telemetry/pipeline_metrics.h"
+
+namespace millrace::pipeline {
+
+// BatchLoop is the engine: it turns each change batch into outputs and state and commits both, with
+// the source position, as one synced write. Only then is the source told that it may forget.
+//
+// Threads: Run() is the body of mr-engine. Counters may be read from any thread.
+class BatchLoop {
+ public:
+  struct Options {
+    // An output log of this size makes the engine wait for the sinks.
+    uint64_t output_log_bytes_max = 0;
+    // A record holds about this many rows at most: what a sink keeps in memory at a time.
+    size_t record_rows_max = 32768;
+  };
+
+  // `confirm` is called with each position that has become durable.
+  BatchLoop(StreamPlan& plan, storage::Store& store, HandOver& hand_over, Options options,
+            std::function<void(SourcePosition)> confirm, telemetry::PipelineMetrics& metrics,
+            telemetry::Logger log);
+
+  // Until `stop` is requested and everything given is durable, or a failure.
+  Status Run(std::stop_token stop);
+
+  // Commit time of the newest durable transaction; 0 before the first.
+  TimestampMicros last_commit_ts() const { return last_commit_ts_.load(); }
+  uint64_t stream_rows(size_t stream) const { return stream_rows_[stream].load(); }
+
+ private:
+  Status Process(ChangeBatch& batch);
+  Status MakeOutputs(ChangeBatch& batch, storage::StoreBatch& store_batch,
+                     std::vector<OutputBatch>& outputs);
+  void AppendRecords(std::vector<OutputBatch> outputs, SourcePosition position,
+                     storage::StoreBatch& store_batch);
+  bool WaitForRoom(std::stop_token stop);
+
+  StreamPlan& plan_;
+  storage::Store& store_;
+  HandOver& hand_over_;
+  const Options options_;
+  const std::function<void(SourcePosition)> confirm_;
+  telemetry::PipelineMetrics& metrics_;
+  const telemetry::Logger log_;
+  std::atomic<TimestampMicros> last_commit_ts_ = 0;
+  std::vector<std::atomic<uint64_t>> stream_rows_;
+};
+
+}  // namespace millrace::pipeline

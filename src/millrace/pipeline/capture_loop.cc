@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/pipeline/capture_loop.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include "millrace/pipeline/error_policy.h"
+
+namespace millrace::pipeline {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// The source's view of data_dir.
+class StoredSourceState : public sources::SourceStateStore {
+ public:
+  explicit StoredSourceState(storage::Store& store) : store_(store) {}
+  Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) override {
+    return store_.BeginSnapshot(system_identifier, timeline);
+  }
+
+ private:
+  storage::Store& store_;
+};
+
+void CountEvents(const ChangeBatch& batch, telemetry::PipelineMetrics& metrics) {
+  constexpr std::array<std::string_view, 6> kOps = {"", "insert", "update", "delete", "truncate", "read"};
+  std::array<uint64_t, kOps.size()> counts{};
+  for (const TableChanges& changes : batch.tables) {
+    for (const Change& change : changes.changes) {
+      ++counts[static_cast<size_t>(change.op)];
+    }
+  }
+  for (size_t i = 1; i < kOps.size(); ++i) {
+    if (counts[i] != 0) {
+      metrics.EventsRead(kOps[i], counts[i]);
+    }
+  }
+}
+
+}  // namespace
+
+bool WaitUnlessStopped(milliseconds time, std::stop_token stop) {
+  std::mutex mu;
+  std::condition_variable_any stopped;
+  std::unique_lock lock(mu);
+  stopped.wait_for(lock, stop, time, [] { return false; });
+  return !stop.stop_requested();
+}
+
+CaptureLoop::CaptureLoop(sources::Source& source, storage::Store& store, HandOver& hand_over,
+                         Options options, telemetry::PipelineMetrics& metrics,
+                         telemetry::Logger log)
+    : source_(source),
+      store_(store),
+      hand_over_(hand_over),
+      options_(std::move(options)),
+      metrics_(metrics),
+      log_(std::move(log)),
+      planned_tables_(source.Tables()),
+      backoff_(options_.backoff) {}
+
+Status CaptureLoop::Run(std::stop_token stop) {
+  while (!stop.stop_requested()) {
+    const Status status = Serve(stop);
+    if (stop.stop_requested() || status.ok()) {
+      return Status::Ok();
+    }
+    if (ReactionTo(Stage::kSource, status.code()) != Reaction::kRetry) {
+      return status.WithContext("source");
+    }
+    source_.Close();
+    is_connected_ = false;
+    const milliseconds wait = backoff_.NextWait();
+    log_.Warn("Source broke off, will connect again",
+              {{"attempt", backoff_.attempts()}, {"wait_ms", wait.count()}, {"error", status}});
+    // What has been given to the engine must be durable before the position is read again.
+    if (!WaitUnlessStopped(wait, stop) || !hand_over_.WaitIdle(stop)) {
+      return Status::Ok();
+    }
+  }
+  return Status::Ok();
+}
+
+Status CaptureLoop::CheckTables() const {
+  const std::vector<TablePtr> tables = source_.Tables();
+  for (const TablePtr& planned : planned_tables_) {
+    bool same = false;
+    for (const TablePtr& table : tables) {
+      same |= table->FullName() == planned->FullName() && *table->columns == *planned->columns &&
+              table->primary_key == planned->primary_key;
+    }
+    if (!same) {
+      return FailedPrecondition(
+          fmt::format("table {} has changed its columns or its key while the pipeline ran: this "
+                      "version does not follow that; undo the change, or set the pipeline up in a "
+                      "new data_dir",
+                      planned->FullName()));
+    }
+  }
+  return Status::Ok();
+}
+
+Status CaptureLoop::Serve(std::stop_token stop) {
+  if (!is_connected_) {
+    MR_RETURN_IF_ERROR(source_.Connect());
+    is_connected_ = true;
+    MR_RETURN_IF_ERROR(CheckTables());
+  }
+  MR_ASSIGN_OR_RETURN(const SourceState state, store_.LoadSourceState());
+  StoredSourceState state_store(store_);
+  MR_RETURN_IF_ERROR(source_.Start(state, state_store, options_.snapshot_order));
+  log_.Info("Source is connected",
+            {{"position", state.position ? FormatLsn(state.position->end_lsn) : "first snapshot"}});
+
+  while (!stop.stop_requested()) {
+    // While something waits to be taken, look often whether the engine has become idle.
+    MR_RETURN_IF_ERROR(source_.Poll(milliseconds(source_.Pending().can_take ? 1 : 50)));
+    backoff_.Reset();
+    const sources::Source::PendingBatch pending = source_.Pending();
+    if (!pending.can_take || !hand_over_.IsFree()) {
+      continue;
+    }
+    const bool is_full = pending.rows >= options_.trigger.rows_max ||
+                         pending.bytes >= options_.trigger.bytes_max;
+    const bool waited =
+        std::chrono::steady_clock::now() - pending.since >= options_.trigger.wait_max;
+    if (is_full || waited || hand_over_.IsIdle()) {
+      std::unique_ptr<ChangeBatch> batch = source_.Take();
+      CountEvents(*batch, metrics_);
+      hand_over_.Give(std::move(batch));
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace millrace::pipeline

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <utility>
+
+#include "millrace/common/check.h"
+#include "millrace/model/change_batch.h"
+
+namespace millrace::pipeline {
+
+// Where capture gives change batches to the engine: one place, so that capture reads the next batch
+// while the engine works on the last one, and no further.
+//
+// Threads: one producer, one consumer; the questions from any thread.
+class HandOver {
+ public:
+  // Nothing is waiting: Give() may be called.
+  bool IsFree() const {
+    std::unique_lock lock(mu_);
+    return waiting_ == nullptr;
+  }
+  // The engine has nothing to do: a batch given now starts at once.
+  bool IsIdle() const {
+    std::unique_lock lock(mu_);
+    return waiting_ == nullptr && !working_;
+  }
+
+  // REQUIRES: IsFree().
+  void Give(std::unique_ptr<ChangeBatch> batch) {
+    std::unique_lock lock(mu_);
+    MR_CHECK(waiting_ == nullptr);
+    waiting_ = std::move(batch);
+    changed_.notify_all();
+  }
+
+  // The engine's next batch; the last one is finished by this call. Null once `stop` is requested
+  // and nothing is waiting.
+  std::unique_ptr<ChangeBatch> Take(std::stop_token stop) {
+    std::unique_lock lock(mu_);
+    working_ = false;
+    changed_.notify_all();
+    changed_.wait(lock, stop, [&] { return waiting_ != nullptr; });
+    working_ = waiting_ != nullptr;
+    return std::move(waiting_);
+  }
+
+  // Blocks until the engine has finished all that was given. False if `stop` came first.
+  bool WaitIdle(std::stop_token stop) {
+    std::unique_lock lock(mu_);
+    return changed_.wait(lock, stop, [&] { return waiting_ == nullptr && !working_; });
+  }
+
+ private:
+  mutable std::mutex mu_;
+  std::condition_variable_any changed_;
+  // Guarded by mu_.
+  std::unique_ptr<ChangeBatch> waiting_;
+  bool working_ = false;
+};
+
+}  // namespace millrace::pipeline

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "millrace/common/result.h"
+#include "millrace/model/change_batch.h"
+#include "millrace/model/stream.h"
+#include "millrace/pipeline/table_state.h"
+#include "millrace/storage/store.h"
+
+namespace millrace::pipeline {
+
+// The rows that a stream's SQL, or its mirror, made of the driving table's new rows.
+struct StreamRows {
+  RowBatch rows;
+  // The new_row that each came from, strictly ascending. Rows that were filtered out are missing.
+  std::vector<uint32_t> driving_row;
+};
+
+// OutputBuilder turns the changes of a stream's driving table into outputs: upserts, deletes that
+// carry the key and the columns that address the row where it was, and the old place of rows that
+// moved. It remembers, for each key of a mutable stream, the address of the newest output.
+//
+// Threads: the engine thread.
+class OutputBuilder {
+ public:
+  struct Options {
+    StreamPtr stream;
+    // For each key column of the stream, the column of the driving table that it is.
+    std::vector<uint32_t> driving_key;
+    // The key columns of the stream, and the others by which some target addresses a row.
+    std::vector<uint32_t> address;
+  };
+
+  static Result<std::unique_ptr<OutputBuilder>> Make(Options options, storage::Store& store);
+
+  const StreamPtr& stream() const { return options_.stream; }
+
+  // One output batch for the driving table's `changes`, and the state changes that belong to it.
+  // `batch` is that of the changes. first_offset and epoch of the result are the caller's to set.
+  // kInvalidArgument for an update or delete in an append_only stream.
+  Result<OutputBatch> Build(const ChangeBatch& batch, const TableChanges& changes, StreamRows rows,
+                            storage::StoreBatch& store_batch);
+
+ private:
+  struct Run;
+
+  OutputBuilder(Options options, storage::Store& store, storage::StateTableId state,
+                const Stream& address);
+
+  Result<OutputBatch> BuildAppended(const TableChanges& changes, StreamRows rows,
+                                    OutputBatch output, storage::StoreBatch* store_batch);
+  Status FindOldAddresses(const TableChanges& changes, Run& run);
+  Status AddChange(const Change& change, const TableChanges& changes, Run& run);
+  Status AddUpsert(const Change& change, const TableChanges& changes, uint32_t stream_row,
+                   Run& run);
+  Status AddDelete(const std::string& key, const Change& change, Run& run);
+  Status AddTruncate(const Change& change, Run& run);
+  Status AddAddressRow(OutputOp op, const Change& change, std::string_view address, Run& run);
+  std::string KeyOf(const RowBatch& driving_rows, uint32_t row) const;
+
+  // Constant after construction.
+  const Options options_;
+  storage::Store& store_;
+  const storage::StateTableId state_;
+  const SchemaPtr address_schema_;
+  const SchemaVersion address_version_;
+};
+
+}  // namespace millrace::pipeline

@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/pipeline/pipeline.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "millrace/common/backoff.h"
+#include "millrace/common/clock.h"
+#include "millrace/pipeline/error_policy.h"
+
+namespace millrace::pipeline {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr milliseconds kStatusInterval{250};
+// SIGTERM promises an exit in under 10 s; this is what sinks have of it.
+constexpr milliseconds kDrainTime{7'000};
+
+// Linux keeps 15 characters.
+void NameThread(const std::string& name) {
+  pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+}
+
+}  // namespace
+
+Pipeline::Pipeline(const config::PipelineConfig& config, Parts parts,
+                   telemetry::PipelineMetrics& metrics, StatusBoard& board, telemetry::Logger log)
+    : config_(config),
+      metrics_(metrics),
+      board_(board),
+      log_(std::move(log)),
+      sink_types_(std::move(parts.sink_types)),
+      store_(std::move(parts.store)),
+      source_(std::move(parts.source)),
+      sql_(std::move(parts.sql)) {}
+
+Status Pipeline::Run(std::stop_token stop) {
+  std::stop_callback stop_on_request(stop, [this] { failed_.request_stop(); });
+  PublishStatus("starting");
+  MR_RETURN_IF_ERROR(ConnectSource(failed_.get_token()));
+  if (failed_.stop_requested()) {
+    return Status::Ok();
+  }
+  MR_RETURN_IF_ERROR(Plan());
+  MR_RETURN_IF_ERROR(MakeSinks());
+  Start();
+  Supervise(failed_.get_token());
+  StopAll();
+  return FirstFailure();
+}
+
+// The tables must be known before the streams can be planned.
+Status Pipeline::ConnectSource(std::stop_token stop) {
+  Backoff backoff({});
+  while (!stop.stop_requested()) {
+    const Status status = source_->Connect();
+    if (status.ok()) {
+      return status;
+    }
+    if (ReactionTo(Stage::kSource, status.code()) != Reaction::kRetry) {
+      return status.WithContext("source");
+    }
+    source_->Close();
+    const milliseconds wait = backoff.NextWait();
+    log_.Warn("Source cannot be reached, will try again",
+              {{"attempt", backoff.attempts()}, {"wait_ms", wait.count()}, {"error", status}});
+    StatusSnapshot snapshot = *board_.Read();
+    snapshot.source.last_error = status.message();
+    snapshot.not_ready_reason = "the source cannot be reached: " + status.message();
+    board_.Publish(std::move(snapshot));
+    WaitUnlessStopped(wait, stop);
+  }
+  return Status::Ok();
+}
+
+Status Pipeline::Plan() {
+  std::vector<sinks::StreamUse> uses;
+  for (size_t i = 0; i < config_.sinks.size(); ++i) {
+    for (sinks::StreamUse& use : sink_types_[i]->uses(config_.sinks[i].section)) {
+      uses.push_back(std::move(use));
+    }
+  }
+  const std::vector<TablePtr> tables = source_->Tables();
+  MR_ASSIGN_OR_RETURN(plan_, PlanStreams({.config = config_,
+                                          .tables = tables,
+                                          .uses = uses,
+                                          .sql = *sql_,
+                                          .store = *store_}));
+  return Status::Ok();
+}
+
+Status Pipeline::MakeSinks() {
+  for (size_t i = 0; i < config_.sinks.size(); ++i) {
+    const config::SinkConfig& sink_config = config_.sinks[i];
+    const sinks::SinkType& type = *sink_types_[i];
+    SinkWriter::Options options;
+    options.name = sink_config.name;
+    options.type = sink_config.type;
+    options.limits = sink_config.batch;
+    options.backoff = {sink_config.retry_wait_min, sink_config.retry_wait_max};
+    if (config_.source.heartbeat_interval.count() > 0) {
+      options.probe_interval = config_.source.heartbeat_interval;
+    }
+
+    auto deliveries = std::make_unique<StoredDeliveryLog>(*store_, sink_config.name);
+    sinks::SinkContext context;
+    context.pipeline = config_.pipeline;
+    context.name = sink_config.name;
+    context.instance_id = store_->instance_id();
+    context.delivery_log = deliveries.get();
+    context.log = log_.With("sink", sink_config.name);
+    for (const sinks::StreamUse& use : type.uses(sink_config.section)) {
+      const StreamPtr& stream = plan_.by_name.at(use.stream);
+      context.streams[use.stream] = stream;
+      options.streams.insert(stream->id);
+    }
+    Result<std::unique_ptr<sinks::Sink>> sink = type.make(sink_config.section, std::move(context));
+    if (!sink.ok()) {
+      return sink.status().WithContext(fmt::format("sink '{}'", sink_config.name));
+    }
+    writers_.push_back(std::make_unique<SinkWriter>(
+        std::move(options), std::move(sink).value(), std::move(deliveries), *store_, metrics_,
+        log_.With("sink", sink_config.name)));
+  }
+  return Status::Ok();
+}
+
+void Pipeline::Start() {
+  const config::BatchLimits& batch = config_.engine.batch;
+  engine_ = std::make_unique<BatchLoop>(
+      plan_, *store_, hand_over_,
+      BatchLoop::Options{.output_log_bytes_max = config_.storage.max_bytes},
+      [this](SourcePosition position) { source_->Confirm(position.end_lsn); }, metrics_,
+      log_.With("component", "engine"));
+  capture_ = std::make_unique<CaptureLoop>(
+      *source_, *store_, hand_over_,
+      CaptureLoop::Options{
+          .trigger = batch,
+          .snapshot_order = plan_.snapshot_order},
+      metrics_, log_.With("component", "source"));
+
+  for (const std::unique_ptr<SinkWriter>& writer : writers_) {
+    sink_threads_.emplace_back([this, &writer] {
+      NameThread("mr-sink-" + writer->options().name);
+      Fail(writer->Run(stop_sinks_.get_token(), drain_sinks_.get_token()));
+    });
+  }
+  engine_thread_ = std::jthread([this](std::stop_token stop) {
+    NameThread("mr-engine");
+    Fail(engine_->Run(stop));
+  });
+  capture_thread_ = std::jthread([this](std::stop_token stop) {
+    NameThread("mr-capture");
+    Fail(capture_->Run(stop));
+  });
+}
+
+void Pipeline::Fail(Status status) {
+  if (status.ok()) {
+    return;
+  }
+  {
+    MutexLock lock(mu_);
+    if (failure_.ok()) {
+      failure_ = std::move(status);
+    }
+  }
+  failed_.request_stop();
+}
+
+Status Pipeline::FirstFailure() const {
+  MutexLock lock(mu_);
+  return failure_;
+}
+
+void Pipeline::Supervise(std::stop_token stop) {
+  while (WaitUnlessStopped(kStatusInterval, stop)) {
+    PublishStatus("streaming");
+    DropDeliveredOutput();
+  }
+}
+
+// Down the stream: what capture has given is computed, what is committed is delivered, and the
+// server learns what it may forget.
+void Pipeline::StopAll() {
+  PublishStatus("stopping");
+  const auto deadline = steady_clock::now() + kDrainTime;
+  capture_thread_.request_stop();
+  capture_thread_.join();
+  engine_thread_.request_stop();
+  engine_thread_.join();
+  source_->Close();
+  drain_sinks_.request_stop();
+  if (!FirstFailure().ok()) {
+    stop_sinks_.request_stop();
+  }
+  const auto delivered_all = [&] {
+    return std::all_of(writers_.begin(), writers_.end(), [&](const auto& writer) {
+      return writer->GetProgress().state == "stopped";
+    });
+  };
+  while (!delivered_all() && steady_clock::now() < deadline) {
+    WaitUnlessStopped(milliseconds(10), stop_sinks_.get_token());
+    if (stop_sinks_.stop_requested()) {
+      break;
+    }
+  }
+  stop_sinks_.request_stop();
+  sink_threads_.clear();
+}
+
+void Pipeline::DropDeliveredOutput() {
+  const auto now = steady_clock::now();
+  const Offset end = store_->ReadableEnd();
+  const uint64_t log_bytes = store_->OutputLogBytes();
+  if (retained_.empty() || retained_.back().end != end) {
+    retained_.push_back({now, end, log_bytes});
+  }
+  Offset delivered = end;
+  for (const std::unique_ptr<SinkWriter>& writer : writers_) {
+    delivered = std::min(delivered, writer->GetProgress().delivered.value_or(Offset(0)));
+  }
+  // Delivered output is kept for a while, for targets that lose what they acknowledged.
+  Offset drop(0);
+  while (!retained_.empty() && retained_.front().end <= delivered &&
+         (now - retained_.front().at > config_.storage.retain_time ||
+          log_bytes > config_.storage.retain_bytes)) {
+    const uint64_t bytes = retained_.front().log_bytes;
+    drop = retained_.front().end;
+    retained_.pop_front();
+    if (log_bytes > config_.storage.retain_bytes && bytes >= log_bytes / 2) {
+      break;  // the rest is looked at when the log has shrunk
+    }
+  }
+  if (drop > store_->LogBegin()) {
+    Fail(store_->TruncateOutput(drop).WithContext("output log"));
+  }
+}
+
+StatusSnapshot::Sink Pipeline::DescribeSink(const SinkWriter& writer) const {
+  const SinkWriter::Progress progress = writer.GetProgress();
+  StatusSnapshot::Sink sink;
+  sink.name = writer.options().name;
+  sink.type = writer.options().type;
+  sink.state = progress.state;
+  sink.rows = progress.rows;
+  sink.last_error = progress.last_error;
+  const uint64_t end = store_->ReadableEnd().value();
+  const uint64_t delivered = progress.delivered.value_or(store_->LogBegin()).value();
+  sink.lag_rows = end > delivered ? end - delivered : 0;
+  if (sink.lag_rows != 0 && engine_) {
+    const TimestampMicros since =
+        progress.last_commit_ts != 0 ? progress.last_commit_ts : engine_->last_commit_ts();
+    sink.lag_seconds = std::max(0.0, static_cast<double>(NowMicros() - since) / 1e6);
+  }
+  return sink;
+}
+
+void Pipeline::PublishStatus(std::string_view state) {
+  const sources::SourceStatus source = source_->GetStatus();
+  StatusSnapshot snapshot;
+  snapshot.pipeline = config_.pipeline;
+  snapshot.state = state;
+  snapshot.output_log_bytes = store_->OutputLogBytes();
+  snapshot.source.slot = source.slot;
+  snapshot.source.connected = source.connected;
+  snapshot.source.confirmed_lsn = source.confirmed_lsn;
+  snapshot.source.received_lsn = source.received_lsn;
+  if (source.server_lsn > source.confirmed_lsn) {
+    snapshot.source.lag_bytes = source.server_lsn.value() - source.confirmed_lsn.value();
+  }
+  snapshot.source.retained_wal_bytes = source.retained_wal_bytes;
+  snapshot.source.snapshot = source.snapshot_running ? "running" : "done";
+  snapshot.source.snapshot_rows = source.snapshot_rows;
+  snapshot.source.last_error = source.last_error;
+  if (engine_ && source.received_lsn > source.confirmed_lsn && engine_->last_commit_ts() != 0) {
+    snapshot.source.lag_seconds =
+        std::max(0.0, static_cast<double>(source.last_commit_ts - engine_->last_commit_ts()) / 1e6);
+  }
+  for (size_t i = 0; i < plan_.streams.size() && engine_; ++i) {
+    StatusSnapshot::Stream stream;
+    stream.name = plan_.streams[i].stream()->name;
+    stream.rows = engine_->stream_rows(i);
+    snapshot.streams.push_back(std::move(stream));
+  }
+  for (const std::unique_ptr<SinkWriter>& writer : writers_) {
+    snapshot.sinks.push_back(DescribeSink(*writer));
+    metrics_.SinkLag(writer->options().name, snapshot.sinks.back().lag_rows,
+                     snapshot.sinks.back().lag_seconds);
+  }
+  metrics_.SourceLag(snapshot.source.lag_bytes, snapshot.source.lag_seconds);
+  metrics_.SlotRetainsWal(snapshot.source.retained_wal_bytes);
+  metrics_.OutputLogSize(snapshot.output_log_bytes);
+  JudgeReadiness(source, snapshot);
+  metrics_.Ready(snapshot.ready);
+  if (snapshot.state != last_state_) {
+    log_.Info("Pipeline state changed", {{"state", snapshot.state}});
+    last_state_ = snapshot.state;
+  }
+  board_.Publish(std::move(snapshot));
+}
+
+// Ready means that changes really flow: a heartbeat came back through the slot within three
+// intervals, and every sink's target has answered lately.
+void Pipeline::JudgeReadiness(const sources::SourceStatus& source, StatusSnapshot& snapshot) const {
+  const auto now = steady_clock::now();
+  const bool heartbeats = config_.source.heartbeat_interval.count() > 0;
+  const auto interval =
+      heartbeats ? config_.source.heartbeat_interval : std::chrono::milliseconds(10'000);
+  const auto seen = heartbeats ? source.heartbeat_seen : source.keepalive_seen;
+  if (snapshot.state != "streaming") {
+    snapshot.not_ready_reason = "the pipeline is " + snapshot.state;
+  } else if (!source.connected) {
+    snapshot.state = "connecting";
+    snapshot.not_ready_reason = "the source is not connected: " + source.last_error;
+  } else if (source.snapshot_running) {
+    snapshot.state = "snapshot";
+    snapshot.not_ready_reason = "the first snapshot is being read";
+  } else if (!seen || now - *seen > 3 * interval) {
+    snapshot.state = "catching_up";
+    snapshot.not_ready_reason = fmt::format(
+        "no heartbeat has come back through the slot within {} ms", (3 * interval).count());
+  } else {
+    for (const std::unique_ptr<SinkWriter>& writer : writers_) {
+      const SinkWriter::Progress progress = writer->GetProgress();
+      const bool flows = progress.state == "flowing" || progress.state == "idle";
+      if (!flows || now - progress.acknowledged > 3 * interval) {
+        snapshot.not_ready_reason =
+            fmt::format("sink '{}' is {}{}{}", writer->options().name, progress.state,
+                        progress.last_error.empty() ? "" : ": ", progress.last_error);
+        return;
+      }
+    }
+    snapshot.ready = true;
+  }
+}
+
+}  // namespace millrace::pipeline

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "millrace/common/mutex.h"
+#include "millrace/common/status.h"
+#include "millrace/config/pipeline_config.h"
+#include "millrace/pipeline/batch_loop.h"
+#include "millrace/pipeline/capture_loop.h"
+#include "millrace/pipeline/hand_over.h"
+#include "millrace/pipeline/sink_writer.h"
+#include "millrace/pipeline/status_snapshot.h"
+#include "millrace/pipeline/stream_plan.h"
+#include "millrace/sinks/sink.h"
+#include "millrace/sources/source.h"
+#include "millrace/sql/sql_engine.h"
+#include "millrace/storage/store.h"
+#include "millrace/telemetry/log.h"
+#include "millrace/telemetry/pipeline_metrics.h"
+
+namespace millrace::pipeline {
+
+// What a pipeline is made of; components/ builds it from the configuration.
+struct Parts {
+  std::unique_ptr<storage::Store> store;
+  std::unique_ptr<sources::Source> source;
+  std::unique_ptr<sql::SqlEngine> sql;
+  // The type of each sink of the configuration, in its order.
+  std::vector<const sinks::SinkType*> sink_types;
+};
+
+// Pipeline runs one configuration: source -> streams -> output log -> sinks, with everything durable
+// in the Store. It owns all threads but those of the admin server:
+//
+//   mr-capture      reads the source                        stops on request
+//   mr-engine       computes and commits micro-batches      when all that was given is durable
+//   mr-sink-<name>  delivers to one sink                    when all that is readable is delivered
+//   the caller's    publishes status, drops delivered output, waits for the stop
+//
+// Threads: Run() is called once.
+class Pipeline {
+ public:
+  Pipeline(const config::PipelineConfig& config, Parts parts, telemetry::PipelineMetrics& metrics,
+           StatusBoard& board, telemetry::Logger log);
+
+  // Runs until `stop` is requested and what was accepted is flushed (at most 8 s), or until a
+  // failure that a retry cannot mend, which it returns.
+  Status Run(std::stop_token stop);
+
+ private:
+  struct RetainedOutput {
+    std::chrono::steady_clock::time_point at;
+    Offset end;
+    uint64_t log_bytes;
+  };
+
+  Status ConnectSource(std::stop_token stop);
+  Status Plan();
+  Status MakeSinks();
+  void Start();
+  void StopAll();
+  void Supervise(std::stop_token stop);
+  void PublishStatus(std::string_view state);
+  StatusSnapshot::Sink DescribeSink(const SinkWriter& writer) const;
+  void JudgeReadiness(const sources::SourceStatus& source, StatusSnapshot& snapshot) const;
+  void DropDeliveredOutput();
+  // Ends the run; the first failure is the one that is returned.
+  void Fail(Status status);
+  Status FirstFailure() const;
+
+  // Constant after construction.
+  const config::PipelineConfig& config_;
+  telemetry::PipelineMetrics& metrics_;
+  StatusBoard& board_;
+  const telemetry::Logger log_;
+  const std::vector<const sinks::SinkType*> sink_types_;
+
+  std::unique_ptr<storage::Store> store_;
+  std::unique_ptr<sources::Source> source_;
+  std::unique_ptr<sql::SqlEngine> sql_;
+  StreamPlan plan_;
+  HandOver hand_over_;
+  std::unique_ptr<CaptureLoop> capture_;
+  std::unique_ptr<BatchLoop> engine_;
+  std::vector<std::unique_ptr<SinkWriter>> writers_;
+
+  // Used by the thread of Run() only.
+  std::deque<RetainedOutput> retained_;
+  std::string last_state_;
+
+  std::stop_source failed_;
+  std::stop_source stop_sinks_;
+  std::stop_source drain_sinks_;
+  mutable Mutex mu_;
+  // Guarded by mu_.
+  Status failure_ MR_GUARDED_BY(mu_);
+
+  std::jthread capture_thread_;
+  std::jthread engine_thread_;
+  std::vector<std::jthread> sink_threads_;
+};
+
+}  // namespace millrace::pipeline

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <stop_token>
+#include <string>
+
+#include "millrace/common/backoff.h"
+#include "millrace/common/mutex.h"
+#include "millrace/common/status.h"
+#include "millrace/sinks/sink.h"
+#include "millrace/storage/store.h"
+#include "millrace/telemetry/log.h"
+#include "millrace/telemetry/pipeline_metrics.h"
+
+namespace millrace::pipeline {
+
+// A sink's plan and position in data_dir.
+class StoredDeliveryLog : public sinks::DeliveryLog {
+ public:
+  StoredDeliveryLog(storage::Store& store, std::string sink)
+      : store_(store), sink_(std::move(sink)) {}
+
+  Result<State> Load() override;
+  Status SavePlan(Offset delivered, std::string_view plan) override;
+  Status SavePosition(Offset delivered) override;
+
+ private:
+  storage::Store& store_;
+  const std::string sink_;
+};
+
+// SinkWriter delivers the output log to one sink, from the position that the sink's target holds.
+// It connects again, with growing waits, after an error; other sinks do not notice.
+//
+// Threads: Run() is the body of mr-sink-<name>; GetProgress() from any thread.
+class SinkWriter {
+ public:
+  struct Options {
+    std::string name;
+    std::string type;
+    std::set<StreamId> streams;
+    config::BatchLimits limits;
+    BackoffOptions backoff;
+    // How often an idle sink's position is read, to see that the target is alive.
+    std::chrono::milliseconds probe_interval{10'000};
+  };
+
+  // For status. `delivered` is nothing until the target's position is known.
+  struct Progress {
+    std::string state = "connecting";
+    std::optional<Offset> delivered;
+    uint64_t rows = 0;
+    TimestampMicros last_commit_ts = 0;  // of the newest delivered row
+    std::chrono::steady_clock::time_point acknowledged;
+    std::string last_error;
+  };
+
+  SinkWriter(Options options, std::unique_ptr<sinks::Sink> sink,
+             std::unique_ptr<StoredDeliveryLog> log_of_deliveries, storage::Store& store,
+             telemetry::PipelineMetrics& metrics, telemetry::Logger log);
+
+  // Until `stop`, or a failure that ends the run. After `drain` is requested it returns once
+  // everything readable is delivered.
+  Status Run(std::stop_token stop, std::stop_token drain);
+
+  const Options& options() const { return options_; }
+  Progress GetProgress() const;
+
+ private:
+  Status Serve(std::stop_token stop, std::stop_token drain);
+  Result<sinks::SinkPosition> OpenAtPosition(std::stop_token stop);
+  Result<std::optional<sinks::DeliveryBatch>> Gather(Offset first, Offset scanned,
+                                                     std::optional<Offset> pending_end,
+                                                     std::stop_token stop, std::stop_token drain);
+  Status Deliver(const sinks::DeliveryBatch& batch, std::stop_token stop);
+  Status Probe(Offset delivered);
+  void SetState(std::string state, std::string error);
+
+  // Constant after construction.
+  const Options options_;
+  const std::unique_ptr<StoredDeliveryLog> deliveries_;
+  const std::unique_ptr<sinks::Sink> sink_;
+  storage::Store& store_;
+  telemetry::PipelineMetrics& metrics_;
+  const telemetry::Logger log_;
+
+  // Used by the writer thread only.
+  Backoff backoff_;
+  std::chrono::steady_clock::time_point last_contact_;
+
+  mutable Mutex mu_;
+  // Guarded by mu_.
+  Progress progress_ MR_GUARDED_BY(mu_);
+};
+
+}  // namespace millrace::pipeline

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/pipeline/stream_plan.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+namespace millrace::pipeline {
+
+namespace {
+
+// What all reference tables together keep decoded in memory.
+constexpr size_t kLookupCacheBytes = 32 << 20;
+
+class Planner {
+ public:
+  explicit Planner(const StreamPlanInputs& inputs) : inputs_(inputs) {}
+
+  Result<StreamPlan> Plan();
+
+ private:
+  Result<TablePtr> FindTable(const config::StreamInput& input) const;
+  Status PlanTableStates();
+  Status PlanStream(const config::StreamConfig& config);
+  Result<std::unique_ptr<QueryRunner>> PlanQuery(const config::StreamConfig& config,
+                                                 const Table& driving);
+  Result<std::vector<uint32_t>> KeyColumns(const config::StreamConfig& config, const Table& driving,
+                                           const Schema& columns,
+                                           const std::vector<int>& driving_columns,
+                                           std::vector<uint32_t>& driving_key) const;
+  Result<std::vector<uint32_t>> AddressColumns(const Stream& stream) const;
+  TableState* StateOf(const Table& table);
+  void OrderSnapshot();
+
+  const StreamPlanInputs& inputs_;
+  StreamPlan plan_;
+};
+
+Result<StreamPlan> Planner::Plan() {
+  MR_RETURN_IF_ERROR(PlanTableStates());
+  for (const config::StreamConfig& config : inputs_.config.streams) {
+    MR_RETURN_IF_ERROR(PlanStream(config).WithContext(fmt::format("stream '{}'", config.name)));
+  }
+  OrderSnapshot();
+  return std::move(plan_);
+}
+
+Result<TablePtr> Planner::FindTable(const config::StreamInput& input) const {
+  for (const TablePtr& table : inputs_.tables) {
+    if (table->schema == input.table.schema && table->name == input.table.name) {
+      return table;
+    }
+  }
+  return InvalidArgument(fmt::format(
+      "table {} is not among source.tables, or does not exist: add it there", input.text));
+}
+
+Status Planner::PlanTableStates() {
+  std::set<std::string> lookups;
+  std::set<std::string> driving;
+  for (const config::StreamConfig& config : inputs_.config.streams) {
+    MR_ASSIGN_OR_RETURN(const TablePtr from, FindTable(config.from));
+    driving.insert(from->FullName());
+    for (const config::StreamInput& lookup : config.lookups) {
+      MR_ASSIGN_OR_RETURN(const TablePtr table, FindTable(lookup));
+      if (table->primary_key.empty()) {
+        return InvalidArgument(fmt::format(
+            "stream '{}': lookup {} has no primary key by which it could be joined: add one",
+            config.name, table->FullName()));
+      }
+      lookups.insert(table->FullName());
+    }
+  }
+  const size_t cache = kLookupCacheBytes / std::max<size_t>(1, lookups.size());
+  for (const TablePtr& table : inputs_.tables) {
+    const bool is_lookup = lookups.contains(table->FullName());
+    const bool may_be_wide =
+        driving.contains(table->FullName()) && !table->primary_key.empty() &&
+        table->replica_identity != ReplicaIdentity::kFull &&
+        std::find(table->toastable.begin(), table->toastable.end(), true) != table->toastable.end();
+    if (!is_lookup && !may_be_wide) {
+      continue;
+    }
+    MR_ASSIGN_OR_RETURN(
+        std::unique_ptr<TableState> state,
+        TableState::Make(table, is_lookup ? TableState::Keep::kAllRows : TableState::Keep::kWideRows,
+                         inputs_.store, is_lookup ? cache : size_t{1} << 20));
+    plan_.table_states.push_back(std::move(state));
+  }
+  return Status::Ok();
+}
+
+TableState* Planner::StateOf(const Table& table) {
+  for (const std::unique_ptr<TableState>& state : plan_.table_states) {
+    if (state->table().FullName() == table.FullName()) {
+      return state.get();
+    }
+  }
+  return nullptr;
+}
+
+Status Planner::PlanStream(const config::StreamConfig& config) {
+  MR_ASSIGN_OR_RETURN(const TablePtr driving, FindTable(config.from));
+  PlannedStream planned;
+  planned.driving = driving;
+  Stream stream;
+  stream.name = config.name;
+  stream.append_only = config.append_only;
+  std::vector<int> driving_columns;
+  if (config.sql.empty()) {
+    stream.columns = driving->columns;
+    for (int i = 0; i < static_cast<int>(driving->columns->size()); ++i) {
+      driving_columns.push_back(i);
+    }
+  } else {
+    MR_ASSIGN_OR_RETURN(planned.query, PlanQuery(config, *driving));
+    stream.columns = planned.query->query().columns();
+    driving_columns = planned.query->query().driving_columns();
+  }
+  OutputBuilder::Options options;
+  MR_ASSIGN_OR_RETURN(stream.key, KeyColumns(config, *driving, *stream.columns, driving_columns,
+                                             options.driving_key));
+  MR_ASSIGN_OR_RETURN(options.address, AddressColumns(stream));
+  MR_ASSIGN_OR_RETURN(options.stream, inputs_.store.OpenStream(stream));
+  plan_.by_name[stream.name] = options.stream;
+  MR_ASSIGN_OR_RETURN(planned.outputs, OutputBuilder::Make(std::move(options), inputs_.store));
+  plan_.streams.push_back(std::move(planned));
+  return Status::Ok();
+}
+
+Result<std::unique_ptr<QueryRunner>> Planner::PlanQuery(const config::StreamConfig& config,
+                                                        const Table& driving) {
+  sql::QuerySpec spec;
+  spec.sql = config.sql;
+  spec.driving = {.schema = driving.schema, .name = driving.name, .columns = driving.columns};
+  std::vector<TablePtr> tables;
+  for (const config::StreamInput& lookup : config.lookups) {
+    MR_ASSIGN_OR_RETURN(TablePtr table, FindTable(lookup));
+    spec.lookups.push_back({.schema = table->schema,
+                            .name = table->name,
+                            .columns = table->columns,
+                            .keys = {table->primary_key}});
+    tables.push_back(std::move(table));
+  }
+  MR_ASSIGN_OR_RETURN(std::unique_ptr<sql::PreparedQuery> query, inputs_.sql.Prepare(spec));
+
+  std::vector<QueryRunner::Lookup> lookups;
+  for (size_t i = 0; i < tables.size(); ++i) {
+    const Table& table = *tables[i];
+    const sql::LookupJoin& join = query->joins()[i];
+    QueryRunner::Lookup lookup{.state = StateOf(table), .columns = table.columns};
+    for (const uint32_t key_column : table.primary_key) {
+      const auto at =
+          std::find(join.lookup_columns.begin(), join.lookup_columns.end(), key_column);
+      MR_CHECK(at != join.lookup_columns.end());
+      const uint32_t driving_column =
+          join.driving_columns[static_cast<size_t>(at - join.lookup_columns.begin())];
+      const Field& left = (*table.columns)[key_column];
+      const Field& right = (*driving.columns)[driving_column];
+      if (!(left.type == right.type)) {
+        return InvalidArgument(fmt::format(
+            "the join compares {}.{} of type {} with {}.{} of type {}: rows are found by the bytes "
+            "of their key, so both must have one type",
+            table.FullName(), left.name, left.type.ToString(), driving.FullName(), right.name,
+            right.type.ToString()));
+      }
+      lookup.driving_columns.push_back(driving_column);
+    }
+    lookups.push_back(std::move(lookup));
+  }
+  return std::make_unique<QueryRunner>(std::move(query), std::move(lookups));
+}
+
+// The stream's key, which must be the driving table's primary key under any names, so that a delete
+// is known by its key alone.
+Result<std::vector<uint32_t>> Planner::KeyColumns(const config::StreamConfig& config,
+                                                  const Table& driving, const Schema& columns,
+                                                  const std::vector<int>& driving_columns,
+                                                  std::vector<uint32_t>& driving_key) const {
+  std::vector<uint32_t> key;
+  if (config.append_only) {
+    if (!config.key.empty() && config.sql.empty()) {
+      return InvalidArgument("a mirror that is append_only has no key: remove `key`");
+    }
+  } else if (driving.primary_key.empty()) {
+    return InvalidArgument(
+        fmt::format("table {} has no primary key: set append_only: true if its rows are only ever "
+                    "inserted, or give the table a primary key",
+                    driving.FullName()));
+  }
+  std::vector<std::string> names = config.key;
+  if (names.empty() && !config.append_only) {
+    for (const uint32_t column : driving.primary_key) {
+      const auto at =
+          std::find(driving_columns.begin(), driving_columns.end(), static_cast<int>(column));
+      if (at == driving_columns.end()) {
+        return InvalidArgument(fmt::format(
+            "the result lacks column {} of the primary key of {}: select it, and name it in `key`",
+            (*driving.columns)[column].name, driving.FullName()));
+      }
+      names.push_back(columns[static_cast<size_t>(at - driving_columns.begin())].name);
+    }
+  }
+  for (const std::string& name : names) {
+    const auto at = std::find_if(columns.begin(), columns.end(),
+                                 [&](const Field& field) { return field.name == name; });
+    if (at == columns.end()) {
+      return InvalidArgument(fmt::format("key column '{}' is not a column of the result", name));
+    }
+    const auto column = static_cast<uint32_t>(at - columns.begin());
+    key.push_back(column);
+    if (driving_columns[column] < 0) {
+      return InvalidArgument(
+          fmt::format("key column '{}' must be a plain column of {}, so that a delete is known by "
+                      "its key",
+                      name, driving.FullName()));
+    }
+    driving_key.push_back(static_cast<uint32_t>(driving_columns[column]));
+  }
+  if (!config.append_only && std::set(driving_key.begin(), driving_key.end()) !=
+                                 std::set(driving.primary_key.begin(), driving.primary_key.end())) {
+    std::vector<std::string> wanted;
+    for (const uint32_t column : driving.primary_key) {
+      wanted.push_back((*driving.columns)[column].name);
+    }
+    return InvalidArgument(fmt::format("`key` must be the primary key of {}: {}",
+                                       driving.FullName(), fmt::join(wanted, ", ")));
+  }
+  return key;
+}
+
+// The key, then everything else by which some sink addresses a row of the stream.
+Result<std::vector<uint32_t>> Planner::AddressColumns(const Stream& stream) const {
+  std::set<uint32_t> others;
+  for (const sinks::StreamUse& use : inputs_.uses) {
+    if (use.stream != stream.name) {
+      continue;
+    }
+    for (const std::string& name : use.address_columns) {
+      const int column = stream.FindColumn(name);
+      if (column < 0) {
+        return InvalidArgument(
+            fmt::format("a sink addresses its rows by '{}', which is not a column of it", name));
+      }
+      if (std::find(stream.key.begin(), stream.key.end(), static_cast<uint32_t>(column)) ==
+          stream.key.end()) {
+        others.insert(static_cast<uint32_t>(column));
+      }
+    }
+  }
+  std::vector<uint32_t> address = stream.key;
+  address.insert(address.end(), others.begin(), others.end());
+  return address;
+}
+
+void Planner::OrderSnapshot() {
+  const auto is_lookup = [&](const TablePtr& table) {
+    for (const config::StreamConfig& config : inputs_.config.streams) {
+      for (const config::StreamInput& lookup : config.lookups) {
+        const Result<TablePtr> found = FindTable(lookup);
+        if (found.ok() && (*found)->FullName() == table->FullName()) {
+          return true;
+        }
+      }
+    }
+    return false;
+  };
+  for (const bool lookups : {true, false}) {
+    for (const TablePtr& table : inputs_.tables) {
+      if (is_lookup(table) == lookups) {
+        plan_.snapshot_order.push_back(table->FullName());
+      }
+    }
+  }
+}
+
+}  // namespace
+
+Result<StreamPlan> PlanStreams(const StreamPlanInputs& inputs) { return Planner(inputs).Plan(); }
+
+}  // namespace millrace::pipeline

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "millrace/common/result.h"
+#include "millrace/config/pipeline_config.h"
+#include "millrace/model/stream.h"
+#include "millrace/model/table.h"
+#include "millrace/pipeline/output_builder.h"
+#include "millrace/pipeline/query_runner.h"
+#include "millrace/pipeline/table_state.h"
+#include "millrace/sinks/sink.h"
+#include "millrace/sql/sql_engine.h"
+#include "millrace/storage/store.h"
+
+namespace millrace::pipeline {
+
+// One stream, ready to run.
+struct PlannedStream {
+  TablePtr driving;
+  std::unique_ptr<QueryRunner> query;  // null: a mirror
+  std::unique_ptr<OutputBuilder> outputs;
+
+  const StreamPtr& stream() const { return outputs->stream(); }
+};
+
+// What the configuration's streams come to on the tables as they are: which rows are kept as state,
+// which SQL runs, what each output row is addressed by.
+struct StreamPlan {
+  std::vector<std::unique_ptr<TableState>> table_states;
+  std::vector<PlannedStream> streams;
+  // Full names of all tables: those that streams join before those that drive streams.
+  std::vector<std::string> snapshot_order;
+  // The streams by name, for the sinks.
+  std::map<std::string, StreamPtr> by_name;
+};
+
+struct StreamPlanInputs {
+  const config::PipelineConfig& config;
+  const std::vector<TablePtr>& tables;
+  // What the sinks ask of the streams.
+  const std::vector<sinks::StreamUse>& uses;
+  sql::SqlEngine& sql;
+  storage::Store& store;
+};
+
+// kInvalidArgument or kFailedPrecondition with one sentence if streams and tables do not fit.
+Result<StreamPlan> PlanStreams(const StreamPlanInputs& inputs);
+
+}  // namespace millrace::pipeline

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/pipeline/table_state.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "millrace/storage/row_codec.h"
+
+namespace millrace::pipeline {
+
+namespace {
+
+// PostgreSQL moves values out of line in rows above about 2 kB (TOAST_TUPLE_THRESHOLD in
+// src/include/access/heaptoast.h). A margin is taken because the sizes here are estimates.
+constexpr size_t kWideRowBytes = 1800;
+
+// The most that a stored value may be larger than its text: numbers in jsonb and elements of arrays
+// take up to 8 bytes and more for a digit.
+constexpr size_t kStructuredGrowth = 10;
+
+std::string KeyOf(const RowBatch& rows, uint32_t row, const std::vector<uint32_t>& columns) {
+  std::string key;
+  storage::EncodeKey(rows, row, columns, key);
+  return key;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TableState>> TableState::Make(TablePtr table, Keep keep,
+                                                     storage::Store& store, size_t cache_bytes) {
+  // The registry of streams keeps the versions of the table's columns too.
+  Stream columns;
+  columns.name = "table/" + table->FullName();
+  columns.columns = table->columns;
+  columns.append_only = true;
+  MR_ASSIGN_OR_RETURN(const StreamPtr registered, store.OpenStream(columns));
+  MR_ASSIGN_OR_RETURN(const storage::StateTableId id, store.OpenStateTable(columns.name));
+  return std::unique_ptr<TableState>(new TableState(std::move(table), keep, store, id,
+                                                    registered->schema_version, cache_bytes));
+}
+
+TableState::TableState(TablePtr table, Keep keep, storage::Store& store, storage::StateTableId id,
+                       SchemaVersion version, size_t cache_bytes)
+    : table_(std::move(table)),
+      keep_(keep),
+      store_(store),
+      id_(id),
+      version_(version),
+      cache_bytes_(cache_bytes),
+      cached_rows_(table_->columns) {
+  MR_CHECK(!table_->primary_key.empty());
+}
+
+Status TableState::BeginBatch(TableChanges* changes) {
+  MR_CHECK(changes_ == nullptr && versions_.empty());
+  if (cached_rows_.byte_size() + cache_index_bytes_ > cache_bytes_) {
+    cached_rows_ = RowBatch(table_->columns);
+    cache_index_.clear();
+    cache_index_bytes_ = 0;
+  }
+  changes_ = changes;
+  if (changes_ == nullptr) {
+    return Status::Ok();
+  }
+  MR_RETURN_IF_ERROR(CollectVersions());
+  return FillUnchangedToast();
+}
+
+Status TableState::CollectVersions() {
+  const std::vector<uint32_t>& key_columns = table_->primary_key;
+  for (const Change& change : changes_->changes) {
+    switch (change.op) {
+      case ChangeOp::kTruncate:
+        MR_RETURN_IF_ERROR(DeleteAll(change.transaction));
+        break;
+      case ChangeOp::kDelete:
+        AddVersion(KeyOf(changes_->old_rows, change.old_row, key_columns),
+                   {change.transaction, kNoRow});
+        break;
+      case ChangeOp::kInsert:
+      case ChangeOp::kUpdate:
+      case ChangeOp::kRead: {
+        if (keep_ == Keep::kWideRows && change.old_row == kNoRow &&
+            !MayHoldOutOfLineValues(changes_->new_rows, change.new_row)) {
+          // A narrow row needs no state. One that is left from when the row was wide does no harm:
+          // a row that grows wide again is sent whole.
+          break;
+        }
+        const std::string key = KeyOf(changes_->new_rows, change.new_row, key_columns);
+        if (change.old_row != kNoRow) {
+          const std::string old_key = KeyOf(changes_->old_rows, change.old_row, key_columns);
+          if (old_key != key) {
+            AddVersion(old_key, {change.transaction, kNoRow});
+          }
+        }
+        AddVersion(key, {change.transaction, change.new_row});
+        break;
+      }
+    }
+  }
+  return Status::Ok();
+}
+
+void TableState::AddVersion(std::string_view key, Version version) {
+  auto found = versions_.find(key);
+  if (found == versions_.end()) {
+    found = versions_.emplace(std::string(key), std::vector<Version>()).first;
+  }
+  std::vector<Version>& versions = found->second;
+  if (!versions.empty() && versions.back().transaction == version.transaction) {
+    // Only what a transaction leaves behind can be seen.
+    versions.back() = version;
+  } else {
+    versions.push_back(version);
+  }
+}
+
+Status TableState::DeleteAll(uint32_t transaction) {
+  for (auto& [key, versions] : versions_) {
+    AddVersion(key, {transaction, kNoRow});
+  }
+  return store_.ScanState(id_, [&](std::string_view key, std::string_view) {
+    AddVersion(key, {transaction, kNoRow});
+    return Status::Ok();
+  });
+}
+
+int TableState::VersionAt(std::string_view key, uint32_t transaction) const {
+  if (versions_.empty()) {
+    return kAsStored;
+  }
+  const auto found = versions_.find(key);
+  if (found == versions_.end()) {
+    return kAsStored;
+  }
+  const std::vector<Version>& versions = found->second;
+  const auto behind =
+      std::upper_bound(versions.begin(), versions.end(), transaction,
+                       [](uint32_t tx, const Version& version) { return tx < version.transaction; });
+  return static_cast<int>(behind - versions.begin()) - 1;
+}
+
+Status TableState::Fetch(std::span<const std::string> keys) {
+  std::vector<std::string> missing;
+  for (const std::string& key : keys) {
+    if (!cache_index_.contains(key)) {
+      missing.push_back(key);
+    }
+  }
+  if (missing.empty()) {
+    return Status::Ok();
+  }
+  MR_ASSIGN_OR_RETURN(const auto rows, store_.GetState(id_, missing));
+  for (size_t i = 0; i < missing.size(); ++i) {
+    MR_RETURN_IF_ERROR(CacheRow(missing[i], rows[i]));
+  }
+  return Status::Ok();
+}
+
+Status TableState::CacheRow(std::string_view key, std::optional<std::string_view> bytes) {
+  uint32_t row = kAbsent;
+  if (bytes) {
+    MR_ASSIGN_OR_RETURN(const SchemaVersion version, storage::DecodeRowVersion(*bytes));
+    if (version != version_) {
+      return FailedPrecondition(fmt::format(
+          "table {} has other columns than when its rows were stored here: this version does not "
+          "follow that; undo the change, or set the pipeline up in a new data_dir",
+          table_->FullName()));
+    }
+    row = static_cast<uint32_t>(cached_rows_.row_count());
+    MR_RETURN_IF_ERROR(storage::DecodeRow(*bytes, cached_rows_)
+                           .WithContext(fmt::format("state of table {}", table_->FullName())));
+  }
+  cache_index_bytes_ += key.size() + 64;
+  cache_index_.insert_or_assign(std::string(key), row);
+  return Status::Ok();
+}
+
+RowRef TableState::Row(std::string_view key, int version) const {
+  if (version != kAsStored) {
+    const uint32_t row = versions_.find(key)->second[static_cast<size_t>(version)].new_row;
+    return row == kNoRow ? RowRef{} : RowRef{&changes_->new_rows, row};
+  }
+  const auto found = cache_index_.find(key);
+  MR_CHECK(found != cache_index_.end());
+  return found->second == kAbsent ? RowRef{} : RowRef{&cached_rows_, found->second};
+}
+
+bool TableState::MayHoldOutOfLineValues(const RowBatch& rows, size_t row) const {
+  size_t bytes = 0;
+  for (size_t i = 0; i < rows.column_count(); ++i) {
+    const Column& column = rows.column(i);
+    const DataType& type = column.type();
+    if (type.is_list()) {
+      const auto [begin, end] = column.ListRange(row);
+      bytes += 24 + (end - begin) * 16;
+      if (type.element->is_varlen()) {
+        for (size_t element = begin; element < end; ++element) {
+          bytes += column.child().Text(element).size();
+        }
+      }
+    } else if (type.is_varlen()) {
+      const size_t size = column.Text(row).size();
+      bytes += 8 + (type.kind == TypeKind::kJson ? size * kStructuredGrowth : size);
+    } else {
+      bytes += 16;
+    }
+  }
+  return bytes > kWideRowBytes;
+}
+
+Status TableState::FillUnchangedToast() {
+  std::vector<UnchangedToast>& gaps = changes_->unchanged_toast;
+  if (gaps.empty()) {
+    return Status::Ok();
+  }
+  // Where each change of a row finds the row before it: an earlier new_row, or the state.
+  std::vector<std::pair<uint32_t, std::string>> wanted;  // new_row with gaps, its old key
+  StringMap<uint32_t> newest;                            // key to the last new_row so far
+  std::unordered_map<uint32_t, uint32_t> earlier;        // new_row with gaps to an earlier one
+  size_t gap = 0;
+  for (const Change& change : changes_->changes) {
+    if (change.new_row == kNoRow) {
+      continue;
+    }
+    const std::string key = KeyOf(changes_->new_rows, change.new_row, table_->primary_key);
+    const std::string old_key =
+        change.old_row == kNoRow ? key
+                                 : KeyOf(changes_->old_rows, change.old_row, table_->primary_key);
+    if (gap < gaps.size() && gaps[gap].new_row == change.new_row) {
+      while (gap < gaps.size() && gaps[gap].new_row == change.new_row) {
+        ++gap;
+      }
+      if (const auto found = newest.find(old_key); found != newest.end()) {
+        earlier[change.new_row] = found->second;
+      } else {
+        wanted.emplace_back(change.new_row, old_key);
+      }
+    }
+    newest.insert_or_assign(key, change.new_row);
+  }
+
+  std::vector<std::string> keys;
+  for (const auto& [row, key] : wanted) {
+    keys.push_back(key);
+  }
+  MR_RETURN_IF_ERROR(Fetch(keys));
+  std::unordered_map<uint32_t, RowRef> stored;
+  for (const auto& [row, key] : wanted) {
+    stored[row] = Row(key, kAsStored);
+    if (!stored[row].exists()) {
+      return FailedPrecondition(fmt::format(
+          "table {}: an update left a large value out because it did not change, and the row was "
+          "never seen here: read the table again with a first snapshot (source.snapshot.mode: "
+          "initial, in a new data_dir), or set REPLICA IDENTITY FULL on it",
+          table_->FullName()));
+    }
+  }
+
+  // Columns grow at their end only, so those with gaps are written anew.
+  for (size_t i = 0; i < changes_->new_rows.column_count(); ++i) {
+    std::unordered_map<uint32_t, bool> gap_rows;
+    for (const UnchangedToast& toast : gaps) {
+      if (toast.column == i) {
+        gap_rows[toast.new_row] = true;
+      }
+    }
+    if (gap_rows.empty()) {
+      continue;
+    }
+    const Column& old = changes_->new_rows.column(i);
+    Column filled(old.type());
+    for (uint32_t row = 0; row < old.size(); ++row) {
+      if (!gap_rows.contains(row)) {
+        filled.AppendFrom(old, row);
+      } else if (const auto found = earlier.find(row); found != earlier.end()) {
+        // The earlier row stands before this one: it is filled already. The copy keeps the source
+        // alive while the column grows.
+        Column value(old.type());
+        value.AppendFrom(filled, found->second);
+        filled.AppendFrom(value, 0);
+      } else {
+        const RowRef& from = stored.at(row);
+        filled.AppendFrom(from.batch->column(i), from.row);
+      }
+    }
+    changes_->new_rows.column(i) = std::move(filled);
+  }
+  gaps.clear();
+  return Status::Ok();
+}
+
+void TableState::Save(storage::StoreBatch& batch) {
+  std::string row;
+  for (const auto& [key, versions] : versions_) {
+    const Version& newest = versions.back();
+    if (newest.new_row == kNoRow) {
+      batch.DeleteState(id_, key);
+    } else if (keep_ == Keep::kAllRows ||
+               MayHoldOutOfLineValues(changes_->new_rows, newest.new_row)) {
+      row.clear();
+      storage::EncodeRow(changes_->new_rows, newest.new_row, version_, row);
+      batch.PutState(id_, key, row);
+    }
+  }
+}
+
+void TableState::EndBatch() {
+  for (const auto& [key, versions] : versions_) {
+    const Version& newest = versions.back();
+    const auto found = cache_index_.find(key);
+    if (found == cache_index_.end()) {
+      continue;  // not in demand; the next Fetch() reads it
+    }
+    if (newest.new_row == kNoRow) {
+      found->second = kAbsent;
+    } else if (keep_ == Keep::kWideRows) {
+      cache_index_.erase(found);
+    } else {
+      found->second = static_cast<uint32_t>(cached_rows_.row_count());
+      cached_rows_.AppendRow(changes_->new_rows, newest.new_row);
+    }
+  }
+  versions_.clear();
+  changes_ = nullptr;
+}
+
+}  // namespace millrace::pipeline

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "millrace/common/result.h"
+#include "millrace/model/change_batch.h"
+#include "millrace/storage/store.h"
+
+namespace millrace::pipeline {
+
+// Lets maps of strings be searched by string_view.
+struct StringHash {
+  using is_transparent = void;
+  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+};
+template <typename T>
+using StringMap = std::unordered_map<std::string, T, StringHash, std::equal_to<>>;
+
+// A row somewhere in a batch, or none.
+struct RowRef {
+  const RowBatch* batch = nullptr;
+  uint32_t row = 0;
+
+  bool exists() const { return batch != nullptr; }
+};
+
+// TableState remembers rows of one source table: all of them where a stream joins the table, or only
+// those that may hold values out of line, which PostgreSQL does not send again while they do not
+// change. Rows are keyed by primary key.
+//
+// Within a micro-batch it knows each version of a row, so that a row can be read as of any
+// transaction of the batch.
+//
+// Lifecycle, for each micro-batch: BeginBatch(), then any reads, then Save() into the StoreBatch,
+// and EndBatch() once that is committed.
+//
+// Threads: the engine thread.
+class TableState {
+ public:
+  enum class Keep { kWideRows, kAllRows };
+
+  // `cache_bytes` bounds the rows kept decoded in memory.
+  static Result<std::unique_ptr<TableState>> Make(TablePtr table, Keep keep, storage::Store& store,
+                                                  size_t cache_bytes);
+
+  const Table& table() const { return *table_; }
+
+  // Takes the table's changes of this micro-batch, null if there are none, and fills the values that
+  // PostgreSQL left out of them. kFailedPrecondition if such a value was never seen.
+  Status BeginBatch(TableChanges* changes);
+
+  // A state of a row in this batch.
+  struct Version {
+    uint32_t transaction = 0;  // from this one on
+    uint32_t new_row = kNoRow;  // row of the changes' new_rows; kNoRow: deleted
+  };
+  static constexpr int kAsStored = -1;
+
+  // The number of the version of `key` that transaction `transaction` of this batch sees: its own
+  // changes and those committed before it. kAsStored if the batch has none.
+  int VersionAt(std::string_view key, uint32_t transaction) const;
+  // False: every VersionAt() is kAsStored.
+  bool has_changes() const { return !versions_.empty(); }
+
+  // Makes the stored rows of `keys` ready for Row().
+  Status Fetch(std::span<const std::string> keys);
+  // The row of `key` at `version`. REQUIRES: fetched, if version is kAsStored. Valid until
+  // EndBatch() or the next Fetch().
+  RowRef Row(std::string_view key, int version) const;
+
+  // Writes the newest versions.
+  void Save(storage::StoreBatch& batch);
+  void EndBatch();
+
+ private:
+  static constexpr uint32_t kAbsent = UINT32_MAX;
+
+  TableState(TablePtr table, Keep keep, storage::Store& store, storage::StateTableId id,
+             SchemaVersion version, size_t cache_bytes);
+
+  Status CollectVersions();
+  Status DeleteAll(uint32_t transaction);
+  void AddVersion(std::string_view key, Version version);
+  Status FillUnchangedToast();
+  bool MayHoldOutOfLineValues(const RowBatch& rows, size_t row) const;
+  Status CacheRow(std::string_view key, std::optional<std::string_view> bytes);
+
+  // Constant after construction.
+  const TablePtr table_;
+  const Keep keep_;
+  storage::Store& store_;
+  const storage::StateTableId id_;
+  const SchemaVersion version_;  // of the table's columns
+  const size_t cache_bytes_;
+
+  TableChanges* changes_ = nullptr;
+  StringMap<std::vector<Version>> versions_;
+  // Rows as stored before this batch, decoded; dropped whole beyond cache_bytes_.
+  RowBatch cached_rows_;
+  StringMap<uint32_t> cache_index_;
+  size_t cache_index_bytes_ = 0;
+};
+
+}  // namespace millrace::pipeline
