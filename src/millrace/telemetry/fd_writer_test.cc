@@ -61,6 +61,17 @@ TEST_F(FdWriterTest, LosesAndCountsLinesThatNobodyReads) {
   EXPECT_EQ(writer.lost(), 0u);
 }
 
+TEST_F(FdWriterTest, WaitsOnceForAReaderThatIsStuck) {
+  FdWriter writer = Make(milliseconds(50));
+  writer.WriteLine(std::string(capacity_, 'x'));
+  const auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 100; ++i) {
+    writer.WriteLine("line");
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(1000));
+  EXPECT_EQ(writer.lost(), 101u);
+}
+
 TEST_F(FdWriterTest, EndsTheTornLineFirst) {
   FdWriter writer = Make(milliseconds(1));
   const std::string long_line(capacity_ + 100, 'x');
