@@ -47,7 +47,7 @@ Result<std::shared_ptr<DuckDbDatabase>> DuckDbDatabase::Open(uint64_t memory_lim
       return Internal(fmt::format("open the SQL engine: DuckDB does not take {}={}", name, value));
     }
   }
-  std::shared_ptr<DuckDbDatabase> database(new DuckDbDatabase);
+  std::shared_ptr<DuckDbDatabase> database(new DuckDbDatabase(memory_limit_bytes));
   char* error = nullptr;
   if (duckdb_open_ext(nullptr, database->database_.out(), config.get(), &error) != DuckDBSuccess) {
     const Status status = Failed("open the SQL engine", error);

@@ -22,6 +22,7 @@ class DuckDbDatabase {
   static Result<std::shared_ptr<DuckDbDatabase>> Open(uint64_t memory_limit_bytes, int threads);
 
   duckdb_connection connection() const { return connection_.get(); }
+  uint64_t memory_limit_bytes() const { return memory_limit_bytes_; }
 
   // The syntax tree of `sql` as JSON text, or of the error in it (see CheckQuery).
   Result<std::string> TreeOf(std::string_view sql);
@@ -34,11 +35,12 @@ class DuckDbDatabase {
   void GiveBack(Scan* scan) { free_scans_.push_back(scan); }
 
  private:
-  DuckDbDatabase() = default;
+  explicit DuckDbDatabase(uint64_t memory_limit_bytes) : memory_limit_bytes_(memory_limit_bytes) {}
 
   Status Execute(const char* sql);
   Result<std::string> Call(duckdb_prepared_statement statement, std::string_view argument);
 
+  const uint64_t memory_limit_bytes_;
   // DuckDB keeps pointers to scans: they go after it. Registered functions cannot be taken back,
   // hence those of queries that are gone are used again.
   std::vector<std::unique_ptr<Scan>> scans_;

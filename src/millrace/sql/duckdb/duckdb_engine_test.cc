@@ -128,10 +128,9 @@ class EngagementTest : public ::testing::Test {
     std::string text;
     for (size_t c = 0; c < rows.column_count(); ++c) {
       const Column& column = rows.column(c);
-      text += column.IsNull(row) ? "NULL|"
-              : column.type().is_varlen()
-                  ? std::string(column.Text(row)) + "|"
-                  : fmt::format("{:016x}|", column.Value<uint64_t>(row));
+      text += column.IsNull(row)          ? "NULL|"
+              : column.type().is_varlen() ? std::string(column.Text(row)) + "|"
+                                          : fmt::format("{:016x}|", column.Value<uint64_t>(row));
     }
     return text;
   }
@@ -229,6 +228,23 @@ TEST_F(EngagementTest, AFailedRowLeavesTheQueryUsable) {
   }
 }
 
+TEST_F(EngagementTest, AnErrorInALateRowLosesNoneSilently) {
+  AddEvents(100'000);
+  for (const char* filter : {"", " WHERE e.id >= 0"}) {
+    spec_.sql = std::string(
+                    "SELECT e.id, CASE WHEN e.id = 77777 THEN CAST(e.payload AS INTEGER) "
+                    "END AS broken FROM events e LEFT JOIN content c ON c.id = e.content_id") +
+                filter;
+    const auto engine = Engine();
+    const auto query = Prepare(*engine, spec_);
+    const auto failed = Run(*query, 0, 100'000);
+    ASSERT_FALSE(failed.ok());
+    EXPECT_EQ(failed.error().code(), Code::kInvalidArgument);
+    EXPECT_THAT(failed.error().message(), HasSubstr("column 'broken'"));
+    EXPECT_EQ(Run(*query, 0, 77'777)->rows.row_count(), 77'777U);
+  }
+}
+
 TEST_F(EngagementTest, TheMemoryLimitHolds) {
   AddEvents(100'000);
   spec_.sql =
@@ -280,12 +296,14 @@ TEST(DuckDbErrorTest, KeepsNoValues) {
        "Conversion Error: Type INT64 with value 5 can't be cast because the value is out of range "
        "for the destination type INT32",
        Code::kInvalidArgument, "a value cannot be converted (type INT64 to INT32)"},
-      {DUCKDB_ERROR_OUT_OF_RANGE, "Out of Range Error: Overflow in multiplication of INT32 (5 * 5)!",
-       Code::kInvalidArgument, "a value is out of range (overflow in multiplication of INT32)"},
+      {DUCKDB_ERROR_OUT_OF_RANGE,
+       "Out of Range Error: Overflow in multiplication of INT32 (5 * 5)!", Code::kInvalidArgument,
+       "a value is out of range (overflow in multiplication of INT32)"},
       {DUCKDB_ERROR_INVALID_INPUT, "Invalid Input Error: missing ): S(", Code::kInvalidArgument,
        "a function does not take a value"},
       {DUCKDB_ERROR_INVALID_INPUT,
-       "Invalid Input Error: Malformed JSON at byte 0 of input: unexpected character.  Input: \"S\"",
+       "Invalid Input Error: Malformed JSON at byte 0 of input: unexpected character.  Input: "
+       "\"S\"",
        Code::kInvalidArgument, "a function does not take a value (malformed JSON)"},
       {DUCKDB_ERROR_CONVERSION, "Conversion Error: Casting value \"5\" to type DECIMAL(2,1) failed",
        Code::kInvalidArgument, "a value cannot be converted (casting value to DECIMAL)"},

@@ -222,6 +222,7 @@ void DuckDbQuery::SetViews(const RowBatch& driving, std::span<const int64_t> com
                            std::vector<int64_t>* times) {
   const uint32_t* rows = joined.is_whole ? nullptr : joined.driving.data();
   scan_->row_count = joined.row_count;
+  scan_->rows_read = 0;
   for (size_t i = 0; i < query_.scan.size(); ++i) {
     const ColumnSource source = query_.scan[i].source;
     Scan::View& view = scan_->views[i];
@@ -243,30 +244,52 @@ void DuckDbQuery::SetViews(const RowBatch& driving, std::span<const int64_t> com
   }
 }
 
+Status DuckDbQuery::FailureOf(duckdb_result* result) const {
+  const char* error = duckdb_result_error(result);
+  const std::string_view message = error == nullptr ? "" : error;
+  return RunError(duckdb_result_error_type(result), message, PlaceOf(message));
+}
+
 // Appends the computed columns to `rows`, and returns the row of the scan that each came from.
 Result<std::vector<uint32_t>> DuckDbQuery::Compute(const Joined& joined, RowBatch* rows) {
+  // Streamed, because what DuckDB holds of a finished result is not part of its memory limit.
+  DuckPending pending;
   DuckResult result;
-  const duckdb_state state = duckdb_execute_prepared(statement_.get(), result.get());
-  scan_->row_count = 0;
-  if (state != DuckDBSuccess) {
-    const char* error = duckdb_result_error(result.get());
-    const std::string_view message = error == nullptr ? "" : error;
-    return RunError(duckdb_result_error_type(result.get()), message, PlaceOf(message));
+  if (duckdb_pending_prepared_streaming(statement_.get(), pending.out()) != DuckDBSuccess) {
+    return Internal(fmt::format("run a query: DuckDB does not begin: {}",
+                                PlanError(duckdb_pending_error(pending.get()))));
+  }
+  if (duckdb_execute_pending(pending.get(), result.get()) != DuckDBSuccess) {
+    return FailureOf(result.get());
   }
   std::vector<uint32_t> positions;
   positions.reserve(joined.row_count);
   while (true) {
     const DuckChunk chunk(duckdb_fetch_chunk(*result.get()));
-    if (!chunk) {
+    const size_t n = chunk ? duckdb_data_chunk_get_size(chunk.get()) : 0;
+    if (n == 0) {
       break;
     }
-    const size_t n = duckdb_data_chunk_get_size(chunk.get());
     for (size_t i = 0; i < computed_.size(); ++i) {
       AppendVector(duckdb_data_chunk_get_vector(chunk.get(), i), n, rows->column(computed_[i]));
+    }
+    if (rows->byte_size() > database_->memory_limit_bytes()) {
+      return RunError(DUCKDB_ERROR_OUT_OF_MEMORY, {}, {});
     }
     const auto* numbers = static_cast<const uint32_t*>(
         duckdb_vector_get_data(duckdb_data_chunk_get_vector(chunk.get(), computed_.size())));
     positions.insert(positions.end(), numbers, numbers + n);
+  }
+  // An error ends a stream like its end does; some errors have no type, but all have a text.
+  if (duckdb_result_error(result.get()) != nullptr) {
+    return FailureOf(result.get());
+  }
+  // Rows that are missing for no reason would be lost without a word.
+  const bool is_whole = query_.where.empty() ? positions.size() == joined.row_count
+                                             : scan_->rows_read == joined.row_count ||
+                                                   (scan_->rows_read == 0 && positions.empty());
+  if (!is_whole) {
+    return Internal("run a query: DuckDB ended before it had read every row");
   }
   if (!std::ranges::is_sorted(positions)) [[unlikely]] {
     SortByPosition(&positions, rows, computed_);
@@ -307,7 +330,9 @@ Result<QueryResult> DuckDbQuery::Run(const RowBatch& driving, std::span<const in
   if (scan_ != nullptr) {
     std::vector<int64_t> times;
     SetViews(driving, commit_ts, lookups, joined, &times);
-    MR_ASSIGN_OR_RETURN(positions, Compute(joined, &result.rows));
+    auto computed = Compute(joined, &result.rows);
+    scan_->row_count = 0;  // what it points at is the caller's
+    MR_ASSIGN_OR_RETURN(positions, std::move(computed));
   } else {
     positions.resize(joined.row_count);
     std::iota(positions.begin(), positions.end(), 0);

@@ -43,6 +43,7 @@ class DuckDbQuery : public PreparedQuery {
   Status PrepareText(const std::string& sql);
   Status TypeItems(const QuerySpec& spec, const std::string& select);
   std::string PlaceOf(std::string_view message) const;
+  Status FailureOf(duckdb_result* result) const;
 
   Result<Joined> Join(const RowBatch& driving, std::span<const RowBatch* const> lookups) const;
   void SetViews(const RowBatch& driving, std::span<const int64_t> commit_ts,

@@ -44,6 +44,7 @@ using DuckDatabase = Handle<duckdb_database, duckdb_close>;
 using DuckConnection = Handle<duckdb_connection, duckdb_disconnect>;
 using DuckConfig = Handle<duckdb_config, duckdb_destroy_config>;
 using DuckStatement = Handle<duckdb_prepared_statement, duckdb_destroy_prepare>;
+using DuckPending = Handle<duckdb_pending_result, duckdb_destroy_pending>;
 using DuckType = Handle<duckdb_logical_type, duckdb_destroy_logical_type>;
 using DuckChunk = Handle<duckdb_data_chunk, duckdb_destroy_data_chunk>;
 using DuckTableFunction = Handle<duckdb_table_function, duckdb_destroy_table_function>;

@@ -22,15 +22,16 @@ using ::testing::StartsWith;
 QuerySpec Spec(std::string sql, bool with_lookup = true) {
   QuerySpec spec;
   spec.sql = std::move(sql);
-  spec.driving = {.schema = "public",
-                  .name = "events",
-                  .columns = std::make_shared<Schema>(Schema{{"id", TypeKind::kInt64, false},
-                                                             {"content_id", TypeKind::kUuid},
-                                                             {"n", TypeKind::kInt32},
-                                                             {"s", TypeKind::kText},
-                                                             {"tags", DataType::List(TypeKind::kText)},
-                                                             {"f", TypeKind::kFloat64},
-                                                             {"ts", TypeKind::kTimestampTz}})};
+  spec.driving = {
+      .schema = "public",
+      .name = "events",
+      .columns = std::make_shared<Schema>(Schema{{"id", TypeKind::kInt64, false},
+                                                 {"content_id", TypeKind::kUuid},
+                                                 {"n", TypeKind::kInt32},
+                                                 {"s", TypeKind::kText},
+                                                 {"tags", DataType::List(TypeKind::kText)},
+                                                 {"f", TypeKind::kFloat64},
+                                                 {"ts", TypeKind::kTimestampTz}})};
   if (with_lookup) {
     spec.lookups.push_back(
         {.schema = "public",
@@ -75,10 +76,8 @@ SqlEngine* QueryCheckTest::engine_ = nullptr;
 
 TEST_F(QueryCheckTest, AcceptsRowByRowQueries) {
   for (const char* sql : {
-           "SELECT id FROM events",
-           "SELECT * FROM public.events e WHERE e.n > 1 OR s IS NULL",
-           "FROM events",
-           "SELECT id FROM events;",
+           "SELECT id FROM events", "SELECT * FROM public.events e WHERE e.n > 1 OR s IS NULL",
+           "FROM events", "SELECT id FROM events;",
            "SELECT id, now AS x FROM (SELECT 1)",  // refused below; see the table
        }) {
     const auto query = engine_->Prepare(Spec(sql, false));
@@ -166,9 +165,10 @@ TEST_F(QueryCheckTest, RefusesUnknownNames) {
            {"SELECT nosuch(id) FROM events", "nosuch"},
            {"SELECT id, id FROM events", "two columns of the result are called 'id'"},
            {"SELECT id + s::DATE FROM events", "No function matches"},
-           {"SELECT id, c.ID FROM events JOIN content c ON c.slug = s", "column 'id' is in both", true},
-           {"SELECT events.id, c.ID FROM events JOIN content c ON c.slug = s", "two columns of the result",
+           {"SELECT id, c.ID FROM events JOIN content c ON c.slug = s", "column 'id' is in both",
             true},
+           {"SELECT events.id, c.ID FROM events JOIN content c ON c.slug = s",
+            "two columns of the result", true},
        }) {
     ExpectRefused(refusal);
   }
@@ -190,7 +190,8 @@ TEST_F(QueryCheckTest, RefusesOtherJoins) {
            {"SELECT e.id FROM events e, content c WHERE c.id = e.content_id", "a comma or CROSS"},
            {"SELECT e.id FROM events e JOIN content c USING (id)", "USING is not allowed"},
            {"SELECT e.id FROM events e JOIN content c ON true", "by equalities of its key"},
-           {"SELECT e.id FROM events e JOIN content c ON c.id = e.content_id OR c.a = 1", "by equalities"},
+           {"SELECT e.id FROM events e JOIN content c ON c.id = e.content_id OR c.a = 1",
+            "by equalities"},
            {"SELECT e.id FROM events e JOIN content c ON c.id > e.content_id", "by equalities"},
            {"SELECT e.id FROM events e JOIN content c ON c.slug = upper(e.s)", "by equalities"},
            {"SELECT e.id FROM events e JOIN content c ON c.slug = 'x'", "by equalities"},
@@ -201,15 +202,19 @@ TEST_F(QueryCheckTest, RefusesOtherJoins) {
             "by equalities"},
            {"SELECT e.id FROM events e JOIN content c ON c.slug = e._commit_ts", "by equalities"},
            {"SELECT e.id FROM events e JOIN content c ON c.a = e.n",
-            "not compare exactly a key of lookup 'public.content': compare (id) or (slug) or (a, b)"},
+            "not compare exactly a key of lookup 'public.content': compare (id) or (slug) or (a, "
+            "b)"},
            {"SELECT e.id FROM events e JOIN content c ON c.id = e.content_id AND c.slug = e.s",
             "does not compare exactly a key"},
-           {"SELECT e.id FROM events e JOIN content c ON c.id = e.content_id AND c.id = e.content_id",
+           {"SELECT e.id FROM events e JOIN content c ON c.id = e.content_id AND c.id = "
+            "e.content_id",
             "c.id is compared twice"},
            {"SELECT e.id FROM events e JOIN content c ON c.id = e.s",
             "compares public.content.id (uuid) with public.events.s (text)"},
-           {"SELECT e.id FROM events e JOIN content c ON c.f = e.f", "whose type float64 is no key"},
-           {"SELECT e.id FROM events e JOIN content c ON c.id = e.content_id JOIN content d ON d.id = "
+           {"SELECT e.id FROM events e JOIN content c ON c.f = e.f",
+            "whose type float64 is no key"},
+           {"SELECT e.id FROM events e JOIN content c ON c.id = e.content_id JOIN content d ON "
+            "d.id = "
             "e.content_id",
             "joined twice"},
            {"SELECT e.id FROM events e JOIN content e ON e.id = e.content_id", "called 'e'"},
@@ -223,15 +228,31 @@ TEST_F(QueryCheckTest, RefusesOtherJoins) {
 }
 
 TEST_F(QueryCheckTest, RefusesWhatIsNotDeterministic) {
-  for (const char* call :
-       {"now()", "NOW()", "current_timestamp", "current_date", "localtimestamp", "localtime",
-        "today()", "get_current_timestamp()", "transaction_timestamp()", "age(ts)",
-        "current_localtimestamp()", "ago(INTERVAL 1 DAY)", "random()", "uuid()",
-        "gen_random_uuid()", "uuidv7()", "setseed(0.5)", "nextval('x')", "main.now()",
-        "coalesce(ts, now())", "list_transform(tags, lambda t: t || now()::VARCHAR)",
-        "CASE WHEN n > random() THEN 1 END"}) {
-    for (const std::string& sql : {std::string("SELECT ") + call + " AS x FROM events",
-                                   std::string("SELECT id FROM events WHERE (") + call + ") IS NULL"}) {
+  for (const char* call : {"now()",
+                           "NOW()",
+                           "current_timestamp",
+                           "current_date",
+                           "localtimestamp",
+                           "localtime",
+                           "today()",
+                           "get_current_timestamp()",
+                           "transaction_timestamp()",
+                           "age(ts)",
+                           "current_localtimestamp()",
+                           "ago(INTERVAL 1 DAY)",
+                           "random()",
+                           "uuid()",
+                           "gen_random_uuid()",
+                           "uuidv7()",
+                           "setseed(0.5)",
+                           "nextval('x')",
+                           "main.now()",
+                           "coalesce(ts, now())",
+                           "list_transform(tags, lambda t: t || now()::VARCHAR)",
+                           "CASE WHEN n > random() THEN 1 END"}) {
+    for (const std::string& sql :
+         {std::string("SELECT ") + call + " AS x FROM events",
+          std::string("SELECT id FROM events WHERE (") + call + ") IS NULL"}) {
       ExpectRefused({sql.c_str(), "is not deterministic"});
       ExpectRefused({sql.c_str(), "_commit_ts"});
     }
@@ -240,29 +261,61 @@ TEST_F(QueryCheckTest, RefusesWhatIsNotDeterministic) {
 }
 
 TEST_F(QueryCheckTest, UserSqlCannotReachOut) {
-  for (const char* sql :
-       {"COPY events TO '/tmp/x.csv'", "COPY (SELECT 1) TO '/tmp/x'", "ATTACH '/tmp/x.db' AS x",
-        "INSTALL httpfs", "LOAD httpfs", "SET threads=4", "SET enable_external_access=true",
-        "RESET threads", "PRAGMA database_list", "PRAGMA threads=3", "CREATE TABLE t(a INT)",
-        "CREATE TABLE t AS SELECT * FROM events", "DROP TABLE events", "INSERT INTO events VALUES (1)",
-        "UPDATE events SET id = 1", "DELETE FROM events", "EXPORT DATABASE '/tmp/x'",
-        "IMPORT DATABASE '/tmp/x'", "CALL pragma_version()", "EXPLAIN SELECT 1", "BEGIN",
-        "CHECKPOINT", "USE main", "VACUUM", "EXECUTE x", "DETACH memory",
-        "CREATE SECRET s (TYPE s3)", "SELECT * FROM read_csv('/etc/passwd')",
-        "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM '/etc/passwd'",
-        "SELECT * FROM glob('/*')", "SELECT * FROM duckdb_settings()", "SELECT * FROM millrace_scan_0()",
-        "SELECT * FROM duckdb_secrets()", "SELECT * FROM query('SELECT 1')",
-        "SELECT * FROM information_schema.tables", "SELECT * FROM sqlite_master",
-        "SELECT id FROM events; COPY events TO '/tmp/x'", "SELECT getenv('HOME') FROM events",
-        "SELECT current_setting('threads') FROM events", "SELECT getvariable('x') FROM events",
-        "SELECT current_user FROM events", "SELECT version() FROM events",
-        "SELECT current_database() FROM events", "SELECT pg_conf_load_time() FROM events",
-        "SELECT json_serialize_plan('SELECT 1') FROM events", "SELECT write_log('x') FROM events",
-        "SELECT get_block_size('x') FROM events", "SELECT format_type(1, 2) FROM events",
-        "SELECT error('x') FROM events", "SELECT read_text('/etc/passwd') FROM events"}) {
+  for (const char* sql : {"COPY events TO '/tmp/x.csv'",
+                          "COPY (SELECT 1) TO '/tmp/x'",
+                          "ATTACH '/tmp/x.db' AS x",
+                          "INSTALL httpfs",
+                          "LOAD httpfs",
+                          "SET threads=4",
+                          "SET enable_external_access=true",
+                          "RESET threads",
+                          "PRAGMA database_list",
+                          "PRAGMA threads=3",
+                          "CREATE TABLE t(a INT)",
+                          "CREATE TABLE t AS SELECT * FROM events",
+                          "DROP TABLE events",
+                          "INSERT INTO events VALUES (1)",
+                          "UPDATE events SET id = 1",
+                          "DELETE FROM events",
+                          "EXPORT DATABASE '/tmp/x'",
+                          "IMPORT DATABASE '/tmp/x'",
+                          "CALL pragma_version()",
+                          "EXPLAIN SELECT 1",
+                          "BEGIN",
+                          "CHECKPOINT",
+                          "USE main",
+                          "VACUUM",
+                          "EXECUTE x",
+                          "DETACH memory",
+                          "CREATE SECRET s (TYPE s3)",
+                          "SELECT * FROM read_csv('/etc/passwd')",
+                          "SELECT * FROM read_text('/etc/passwd')",
+                          "SELECT * FROM '/etc/passwd'",
+                          "SELECT * FROM glob('/*')",
+                          "SELECT * FROM duckdb_settings()",
+                          "SELECT * FROM millrace_scan_0()",
+                          "SELECT * FROM duckdb_secrets()",
+                          "SELECT * FROM query('SELECT 1')",
+                          "SELECT * FROM information_schema.tables",
+                          "SELECT * FROM sqlite_master",
+                          "SELECT id FROM events; COPY events TO '/tmp/x'",
+                          "SELECT getenv('HOME') FROM events",
+                          "SELECT current_setting('threads') FROM events",
+                          "SELECT getvariable('x') FROM events",
+                          "SELECT current_user FROM events",
+                          "SELECT version() FROM events",
+                          "SELECT current_database() FROM events",
+                          "SELECT pg_conf_load_time() FROM events",
+                          "SELECT json_serialize_plan('SELECT 1') FROM events",
+                          "SELECT write_log('x') FROM events",
+                          "SELECT get_block_size('x') FROM events",
+                          "SELECT format_type(1, 2) FROM events",
+                          "SELECT error('x') FROM events",
+                          "SELECT read_text('/etc/passwd') FROM events"}) {
     const auto query = engine_->Prepare(Spec(sql, false));
     ASSERT_FALSE(query.ok()) << sql;
-    EXPECT_EQ(query.error().code(), Code::kInvalidArgument) << sql << ": " << query.error().ToString();
+    EXPECT_EQ(query.error().code(), Code::kInvalidArgument)
+        << sql << ": " << query.error().ToString();
   }
 }
 

@@ -37,15 +37,14 @@ void Scan::Declare(std::vector<Declared> columns, std::string row_number) {
 }
 
 void Scan::Bind(duckdb_bind_info info) {
-  const auto* scan = static_cast<const Scan*>(duckdb_bind_get_extra_info(info));
+  auto* scan = static_cast<Scan*>(duckdb_bind_get_extra_info(info));
   for (const Declared& column : scan->declared_) {
     const DuckType type = ToDuckType(column.type);
     duckdb_bind_add_result_column(info, column.name.c_str(), type.get());
   }
   const DuckType number(duckdb_create_logical_type(DUCKDB_TYPE_UINTEGER));
   duckdb_bind_add_result_column(info, scan->row_number_.c_str(), number.get());
-  // The init callback cannot reach the extra info of every version; the bind data it can.
-  duckdb_bind_set_bind_data(info, const_cast<Scan*>(scan), nullptr);
+  duckdb_bind_set_bind_data(info, scan, nullptr);
 }
 
 void Scan::Init(duckdb_init_info info) {
@@ -60,11 +59,11 @@ void Scan::Init(duckdb_init_info info) {
 }
 
 void Scan::Read(duckdb_function_info info, duckdb_data_chunk chunk) {
-  const auto* scan = static_cast<const Scan*>(duckdb_function_get_bind_data(info));
+  auto* scan = static_cast<Scan*>(duckdb_function_get_bind_data(info));
   scan->Fill(*static_cast<Position*>(duckdb_function_get_init_data(info)), chunk);
 }
 
-void Scan::Fill(Position& at, duckdb_data_chunk chunk) const {
+void Scan::Fill(Position& at, duckdb_data_chunk chunk) {
   static const size_t vector_size = duckdb_vector_size();
   const size_t n = std::min(vector_size, row_count - at.row);
   for (size_t i = 0; n != 0 && i < at.columns.size(); ++i) {
@@ -84,6 +83,7 @@ void Scan::Fill(Position& at, duckdb_data_chunk chunk) const {
     }
   }
   at.row += n;
+  rows_read += n;
   duckdb_data_chunk_set_size(chunk, n);
 }
 

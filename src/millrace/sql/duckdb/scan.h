@@ -14,9 +14,9 @@ namespace millrace::sql {
 // A table function without arguments over columns of the current micro-batch: how DuckDB reads our
 // rows. Only the columns that a plan needs are filled, 2,048 rows at a time.
 //
-// Declare() what it has, then prepare statements over it; before each execution set `row_count` and
-// `views`. It stays registered as long as its database; Declare() makes it another relation, for
-// statements that are prepared from then on.
+// Declare() what it has, then prepare statements over it; before each execution set `row_count`,
+// `views` and `rows_read`. It stays registered as long as its database; Declare() makes it another
+// relation, for statements that are prepared from then on.
 class Scan {
  public:
   // The values of a declared column: rows[i] of `column`, where kNoMatch is NULL, or row i without
@@ -46,6 +46,8 @@ class Scan {
   // For the next execution; one view for each declared column.
   size_t row_count = 0;
   std::vector<View> views;
+  // Of the execution: rows handed to DuckDB.
+  size_t rows_read = 0;
 
  private:
   struct Position;
@@ -53,7 +55,7 @@ class Scan {
   static void Bind(duckdb_bind_info info);
   static void Init(duckdb_init_info info);
   static void Read(duckdb_function_info info, duckdb_data_chunk chunk);
-  void Fill(Position& at, duckdb_data_chunk chunk) const;
+  void Fill(Position& at, duckdb_data_chunk chunk);
 
   const std::string name_;
   std::vector<Declared> declared_;
