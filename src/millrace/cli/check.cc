@@ -34,7 +34,7 @@ int Check(const std::string& file, const Components& components) {
   const telemetry::Logger log =
       telemetry::MakeStderrLogger(telemetry::LogLevel::kError, telemetry::LogFormat::kText);
   bool has_problem = false;
-  for (const CheckFinding& finding : components::CheckSource(*config, log)) {
+  for (const CheckFinding& finding : components::CheckSource(*config)) {
     has_problem |= Print(finding);
   }
   for (const config::SinkConfig& sink : config->sinks) {

@@ -13,7 +13,10 @@ namespace {
 
 // Every command of this binary, in the order of the help.
 constexpr AddCommand kCommands[] = {
+    AddRunCommand,
     AddLintCommand,
+    AddCheckCommand,
+    AddStatusCommand,
     AddDocsCommand,
     AddVersionCommand,
 };

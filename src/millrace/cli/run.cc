@@ -104,8 +104,7 @@ int Run(const RunOptions& options, const Components& components) {
   std::unique_ptr<admin::AdminServer> server;
   if (config->admin.is_configured) {
     server = std::make_unique<admin::AdminServer>(
-        admin::AdminOptions{.host = config->admin.host,
-                            .port = static_cast<uint16_t>(config->admin.port),
+        admin::AdminOptions{.listen = config->admin.section.GetString("listen"),
                             .token = config->admin.token},
         board, registry, log.With("component", "admin"));
     if (const Status status = server->Start(); !status.ok()) {

@@ -4,14 +4,14 @@
 #include <algorithm>
 #include <utility>
 
+#include "millrace/config/sql_words.h"
 #include "millrace/sinks/blackhole/blackhole_sink.h"
-#include "millrace/sinks/clickhouse/clickhouse_sink.h"
+#include "millrace/sinks/clickhouse/clickhouse_config.h"
 #include "millrace/sinks/kafka/kafka_sink.h"
 #include "millrace/sinks/redis/redis_sink.h"
 #include "millrace/sinks/stdout/stdout_sink.h"
 #include "millrace/sources/postgres/postgres_source.h"
 #include "millrace/sql/duckdb/duckdb_engine.h"
-#include "millrace/sql/query_check.h"
 #include "millrace/storage/rocksdb/rocksdb_store.h"
 
 namespace millrace::components {
@@ -25,7 +25,12 @@ sources::postgres::PostgresSourceConfig SourceConfigOf(const config::PipelineCon
   source.slot = config.source.slot;
   source.publication = config.source.publication;
   source.manage_publication = config.source.manage_publication;
+  source.snapshot_mode = config.source.snapshot_mode == config::SnapshotMode::kNever
+                             ? sources::postgres::SnapshotMode::kNever
+                             : sources::postgres::SnapshotMode::kInitial;
   source.heartbeat_interval = config.source.heartbeat_interval;
+  source.batch_rows_max = config.engine.batch.rows_max;
+  source.batch_bytes_max = config.engine.batch.bytes_max;
   return source;
 }
 
@@ -48,6 +53,10 @@ const sinks::SinkType& FindSinkType(const std::string& type) {
 }
 
 void CheckStreamSql(const config::StreamConfig& stream, config::Findings& findings) {
+  // The shape that is checked is that of row-by-row SQL.
+  if (stream.has_window || stream.from.is_stream() || config::HasGroupBy(stream.sql)) {
+    return;
+  }
   std::vector<std::string> lookups;
   for (const config::StreamInput& lookup : stream.lookups) {
     lookups.push_back(lookup.text);
@@ -74,9 +83,8 @@ Result<pipeline::Parts> MakeParts(const config::PipelineConfig& config,
   return parts;
 }
 
-std::vector<sources::CheckFinding> CheckSource(const config::PipelineConfig& config,
-                                               const telemetry::Logger& log) {
-  return sources::postgres::CheckPostgres(SourceConfigOf(config), log);
+std::vector<sources::CheckFinding> CheckSource(const config::PipelineConfig& config) {
+  return sources::postgres::CheckPostgres(SourceConfigOf(config));
 }
 
 }  // namespace millrace::components

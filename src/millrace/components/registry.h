@@ -29,7 +29,6 @@ Result<pipeline::Parts> MakeParts(const config::PipelineConfig& config,
                                   const telemetry::Logger& log);
 
 // Connects to the source and says what is missing there, and how to mend it. Changes nothing.
-std::vector<sources::CheckFinding> CheckSource(const config::PipelineConfig& config,
-                                               const telemetry::Logger& log);
+std::vector<sources::CheckFinding> CheckSource(const config::PipelineConfig& config);
 
 }  // namespace millrace::components

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <string_view>
+#include <string>
 
 #include "millrace/common/status.h"
 
@@ -19,5 +19,8 @@ enum class Reaction {
 
 // The one place that decides what a failure leads to.
 Reaction ReactionTo(Stage stage, Code code);
+
+// docs/reference/errors.md: the table of the above.
+std::string RenderErrorsReference();
 
 }  // namespace millrace::pipeline
