@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,10 @@ struct KafkaTopicEntry {
 struct KafkaSinkOptions {
   kafka::KafkaOptions kafka;
   std::vector<KafkaTopicEntry> topics;
+  // How long each step of Open() may take.
+  std::chrono::milliseconds open_timeout{30'000};
+  // How long the answer to a commit is waited for: Kafka's own time-out of a transaction.
+  std::chrono::milliseconds commit_timeout{60'000};
 };
 
 // The fields of `type: kafka`.

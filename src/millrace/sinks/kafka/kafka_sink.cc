@@ -16,13 +16,13 @@ namespace millrace::sinks {
 
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
 
-constexpr seconds kOpenTimeout{30};
 constexpr seconds kReadTimeout{10};
-constexpr seconds kCommitTimeout{60};  // the transaction's own time-out
-constexpr seconds kAbortTimeout{5};
+constexpr milliseconds kAbortTimeout{5'000};
+constexpr milliseconds kStopAbortTimeout{500};
 
 // What Kafka takes where we may not ask a topic for its limit: the broker's default.
 constexpr size_t kMessageBytesDefault = 1'000'000;
@@ -69,7 +69,7 @@ SinkType KafkaSinkType() {
           .fields = KafkaFields(),
           .default_limits = {.rows_max = 10'000,
                              .bytes_max = size_t{8} << 20,
-                             .wait_max = std::chrono::milliseconds(20)},
+                             .wait_max = milliseconds(20)},
           .uses = KafkaUses,
           .lint = LintKafka,
           .make = MakeKafkaSink};
@@ -114,7 +114,7 @@ Status KafkaSink::PrepareTopics(kafka::KafkaProducerOptions& producer,
   }
   MR_ASSIGN_OR_RETURN(const auto admin, kafka::KafkaAdmin::Make(options_.kafka, context_.log));
   MR_ASSIGN_OR_RETURN(const auto limits,
-                      admin->EnsureTopics(list, steady_clock::now() + kOpenTimeout, stop));
+                      admin->EnsureTopics(list, steady_clock::now() + options_.open_timeout, stop));
   producer.message_bytes_max = kMessageBytesLeast;
   producer.batch_bytes_max = kMessageBytesMost;
   for (Target& target : targets_) {
@@ -137,7 +137,7 @@ Status KafkaSink::StartProducer(const kafka::KafkaProducerOptions& options,
     MR_ASSIGN_OR_RETURN(target.topic, producer_->AddTopic(target.encoder.entry().topic));
   }
   MR_ASSIGN_OR_RETURN(position_topic_number_, producer_->AddTopic(position_topic_));
-  return producer_->InitTransactions(steady_clock::now() + kOpenTimeout, stop);
+  return producer_->InitTransactions(steady_clock::now() + options_.open_timeout, stop);
 }
 
 Result<SinkPosition> KafkaSink::Open(std::stop_token stop) {
@@ -148,11 +148,11 @@ Result<SinkPosition> KafkaSink::Open(std::stop_token stop) {
   MR_ASSIGN_OR_RETURN(reader_,
                       kafka::KafkaTailReader::Make(options_.kafka, position_topic_, context_.log));
   // Before anybody is fenced: a pipeline of another data_dir is left alone.
-  MR_RETURN_IF_ERROR(ReadPositionUntil(steady_clock::now() + kOpenTimeout, stop).status());
+  MR_RETURN_IF_ERROR(ReadPositionUntil(steady_clock::now() + options_.open_timeout, stop).status());
   MR_RETURN_IF_ERROR(StartProducer(options, stop));
   // What an earlier producer had begun is committed or aborted by now.
   MR_ASSIGN_OR_RETURN(const std::optional<Offset> delivered,
-                      ReadPositionUntil(steady_clock::now() + kOpenTimeout, stop));
+                      ReadPositionUntil(steady_clock::now() + options_.open_timeout, stop));
   context_.log.Info("Kafka sink opened", {{"transactional_id", transactional_id_}});
   return SinkPosition{.delivered = delivered, .pending_end = std::nullopt};
 }
@@ -222,12 +222,11 @@ Status KafkaSink::Deliver(const DeliveryBatch& batch, std::stop_token stop) {
   const Status produced = produce();
   if (!produced.ok()) {
     const bool is_stop = produced.code() == Code::kCancelled;
-    producer_->Abort(steady_clock::now() + (is_stop ? std::chrono::milliseconds(500)
-                                                    : std::chrono::milliseconds(kAbortTimeout)));
+    producer_->Abort(steady_clock::now() + (is_stop ? kStopAbortTimeout : kAbortTimeout));
     return produced;
   }
   MR_FAILPOINT("kafka.before_commit");
-  MR_RETURN_IF_ERROR(producer_->Commit(steady_clock::now() + kCommitTimeout, stop));
+  MR_RETURN_IF_ERROR(producer_->Commit(steady_clock::now() + options_.commit_timeout, stop));
   MR_FAILPOINT("kafka.after_commit");
   return Status::Ok();
 }

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sinks/stdout/stdout_sink.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <memory>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+namespace millrace::sinks {
+
+namespace {
+
+// The longest that a stop goes unseen.
+constexpr int kPollMs = 100;
+// Lines are written out when so much of them has gathered.
+constexpr size_t kChunkBytes = size_t{1} << 20;
+
+Result<std::unique_ptr<Sink>> MakeStdoutSink(const config::Section& section, SinkContext context) {
+  for (const std::string& stream : section.GetStringList("streams")) {
+    if (context.streams.count(stream) == 0) {
+      return InvalidArgument(fmt::format("there is no stream '{}'", stream));
+    }
+  }
+  return std::unique_ptr<Sink>(std::make_unique<StdoutSink>(std::move(context), STDOUT_FILENO));
+}
+
+}  // namespace
+
+SinkType StdoutSinkType() {
+  return {.type = "stdout",
+          .description = "Lines of JSON on standard output, at least once.",
+          .fields = {{.name = "streams",
+                      .type = config::FieldType::kStringList,
+                      .description = "The streams whose rows are printed.",
+                      .required = true}},
+          .default_limits = {.rows_max = 10'000,
+                             .bytes_max = size_t{8} << 20,
+                             .wait_max = std::chrono::milliseconds(5)},
+          .uses =
+              [](const config::Section& section) {
+                std::vector<StreamUse> uses;
+                for (std::string& stream : section.GetStringList("streams")) {
+                  uses.push_back({.stream = std::move(stream), .address_columns = {}});
+                }
+                return uses;
+              },
+          .lint = [](const config::Section& /*section*/, config::Findings& /*findings*/) {},
+          .make = MakeStdoutSink};
+}
+
+StdoutSink::StdoutSink(SinkContext context, int fd) : context_(std::move(context)), fd_(fd) {}
+
+Result<SinkPosition> StdoutSink::Open(std::stop_token /*stop*/) {
+  MR_ASSIGN_OR_RETURN(const DeliveryLog::State state, context_.delivery_log->Load());
+  return SinkPosition{.delivered = state.delivered, .pending_end = std::nullopt};
+}
+
+Result<std::optional<Offset>> StdoutSink::ReadPosition() {
+  MR_ASSIGN_OR_RETURN(const DeliveryLog::State state, context_.delivery_log->Load());
+  return state.delivered;
+}
+
+void StdoutSink::AppendLine(const OutputBatch& batch, size_t row) {
+  const size_t begin = lines_.size();
+  lines_.Append("{\"_stream\":");
+  AppendJsonString(lines_, batch.stream->name);
+  const size_t brace = lines_.size();
+  encoders_[batch.stream->name].Append(batch, row, lines_);
+  lines_.data()[brace] = ',';
+  // Embedded JSON may hold line breaks; outside strings they are space, and inside they are
+  // escaped.
+  char* const end = lines_.data() + lines_.size();
+  std::replace_if(
+      lines_.data() + begin, end, [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  lines_.Append("\n");
+}
+
+Status StdoutSink::WriteOut(const std::stop_token& stop) {
+  std::string_view left = lines_.view();
+  while (!left.empty()) {
+    if (stop.stop_requested()) {
+      return Cancelled("asked to stop");
+    }
+    pollfd entry = {.fd = fd_, .events = POLLOUT, .revents = 0};
+    if (::poll(&entry, 1, kPollMs) <= 0) {
+      continue;
+    }
+    // A pipe that is ready takes PIPE_BUF bytes without blocking.
+    const ssize_t written = ::write(fd_, left.data(), std::min<size_t>(left.size(), PIPE_BUF));
+    if (written > 0) {
+      left.remove_prefix(static_cast<size_t>(written));
+    } else if (errno != EINTR && errno != EAGAIN) {
+      const std::string cause = std::error_code(errno, std::generic_category()).message();
+      return Unavailable(fmt::format("write to standard output: {}", cause));
+    }
+  }
+  lines_.Clear();
+  return Status::Ok();
+}
+
+Status StdoutSink::Deliver(const DeliveryBatch& batch, std::stop_token stop) {
+  lines_.Clear();
+  for (const OutputSlice& slice : batch.slices) {
+    for (size_t row = slice.begin; row < slice.end; ++row) {
+      if (slice.batch->ops[row] == OutputOp::kMovedAway) {
+        continue;
+      }
+      AppendLine(*slice.batch, row);
+      if (lines_.size() >= kChunkBytes) {
+        MR_RETURN_IF_ERROR(WriteOut(stop));
+      }
+    }
+  }
+  MR_RETURN_IF_ERROR(WriteOut(stop));
+  return context_.delivery_log->SavePosition(batch.end);
+}
+
+}  // namespace millrace::sinks
