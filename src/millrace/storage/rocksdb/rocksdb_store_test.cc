@@ -5,6 +5,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <thread>
 
 #include <gmock/gmock.h>
@@ -13,6 +14,7 @@
 
 #include "millrace/storage/rocksdb/database.h"
 #include "millrace/storage/rocksdb/meta_codec.h"
+#include "millrace/storage/rocksdb/rocksdb_store_impl.h"
 #include "millrace/storage/rocksdb/testing/store_fixture.h"
 
 namespace millrace::storage {
@@ -379,22 +381,26 @@ TEST_F(RocksDbStoreTest, TruncationGivesDiskSpaceBack) {
 }
 
 TEST_F(RocksDbStoreTest, FlushedFilesMoveDownWithoutBeingWrittenAgain) {
+  store_.reset();
   options_.write_buffer_bytes = 4 << 20;
   options_.compress_output = false;
-  Reopen();
+  auto opened = Database::Open(options_);
+  ASSERT_TRUE(opened.ok());
+  Database& database = **opened;  // the store's
+  auto store = std::make_unique<RocksDbStore>(std::move(opened).value(), options_);
+  ASSERT_TRUE(store->Load().ok());
+  store_ = std::move(store);
   for (uint64_t i = 0; i < 40; ++i) {  // about eight table files
     Append(2000, i);
     if (i % 8 == 7) {
       ASSERT_TRUE(store_->TruncateOutput(store_->ReadableEnd()).ok());
     }
   }
-  store_.reset();
-  auto database = Database::Open(options_);
-  ASSERT_TRUE(database.ok());
   std::map<std::string, std::string> stats;
-  ASSERT_TRUE((*database)->db().GetMapProperty((*database)->output(),
-                                               rocksdb::DB::Properties::kCFStats, &stats));
-  EXPECT_EQ(stats["compaction.L1.WriteGB"], "0.000000");
+  ASSERT_TRUE(
+      database.db().GetMapProperty(database.output(), rocksdb::DB::Properties::kCFStats, &stats));
+  EXPECT_GT(std::stod(stats["compaction.L0.WriteGB"]), 0.004);
+  EXPECT_EQ(std::stod(stats["compaction.L1.WriteGB"]), 0);
 }
 
 TEST_F(RocksDbStoreTest, WaitersWakeWhenOutputIsThere) {
