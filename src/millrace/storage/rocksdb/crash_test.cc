@@ -2,16 +2,15 @@
 //
 // What is left after kill -9 at any moment. Each round goes on where the one before was killed.
 
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <array>
 #include <random>
 #include <string>
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "millrace/storage/rocksdb/rocksdb_store.h"
 #include "millrace/storage/rocksdb/testing/crash_batches.h"
@@ -20,8 +19,8 @@
 namespace millrace::storage {
 namespace {
 
-// Runs crash_writer; kills it once it has acknowledged `commits` and after `spin` more microseconds.
-// Returns the newest commit that it acknowledged.
+// Runs crash_writer; kills it once it has acknowledged `commits` and after `spin` more
+// microseconds. Returns the newest commit that it acknowledged.
 uint64_t WriteAndKill(const std::string& data_dir, uint64_t commits, uint64_t spin_us) {
   std::array<int, 2> ends{};
   EXPECT_EQ(pipe2(ends.data(), O_CLOEXEC), 0);

@@ -1,1 +1,204 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// What is left after a power cut: of each file, what was synced. The file system below it notes how
+// much that is; a cut copies just so much into another directory.
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+
+#include <gtest/gtest.h>
+#include <rocksdb/env.h>
+#include <rocksdb/file_system.h>
+
+#include "millrace/common/mutex.h"
+#include "millrace/storage/rocksdb/testing/store_fixture.h"
+
+namespace millrace::storage {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The synced bytes of each file by its path.
+class SyncedSizes {
+ public:
+  void Set(const std::string& path, uint64_t bytes) {
+    const MutexLock lock(mu_);
+    bytes_[path] = bytes;
+  }
+  void Rename(const std::string& from, const std::string& to) {
+    const MutexLock lock(mu_);
+    if (const auto it = bytes_.find(from); it != bytes_.end()) {
+      bytes_[to] = it->second;
+      bytes_.erase(it);
+    }
+  }
+  uint64_t Get(const std::string& path) const {
+    const MutexLock lock(mu_);
+    const auto it = bytes_.find(path);
+    return it == bytes_.end() ? 0 : it->second;
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::map<std::string, uint64_t> bytes_ MR_GUARDED_BY(mu_);
+};
+
+class NotingFile final : public rocksdb::FSWritableFileOwnerWrapper {
+ public:
+  NotingFile(std::unique_ptr<rocksdb::FSWritableFile> file, std::string path, SyncedSizes& sizes)
+      : FSWritableFileOwnerWrapper(std::move(file)), path_(std::move(path)), sizes_(sizes) {
+    sizes_.Set(path_, 0);
+  }
+  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                           rocksdb::IODebugContext* debug) override {
+    written_ += data.size();
+    return target()->Append(data, options, debug);
+  }
+  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
+                           const rocksdb::DataVerificationInfo& info,
+                           rocksdb::IODebugContext* debug) override {
+    written_ += data.size();
+    return target()->Append(data, options, info, debug);
+  }
+  rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
+                         rocksdb::IODebugContext* debug) override {
+    sizes_.Set(path_, written_);
+    return target()->Sync(options, debug);
+  }
+  rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
+                          rocksdb::IODebugContext* debug) override {
+    sizes_.Set(path_, written_);
+    return target()->Fsync(options, debug);
+  }
+
+ private:
+  const std::string path_;
+  SyncedSizes& sizes_;
+  uint64_t written_ = 0;
+};
+
+class NotingFileSystem final : public rocksdb::FileSystemWrapper {
+ public:
+  explicit NotingFileSystem(SyncedSizes& sizes)
+      : FileSystemWrapper(rocksdb::FileSystem::Default()), sizes_(sizes) {}
+  const char* Name() const override { return "NotingFileSystem"; }
+  rocksdb::IOStatus NewWritableFile(const std::string& path, const rocksdb::FileOptions& options,
+                                    std::unique_ptr<rocksdb::FSWritableFile>* file,
+                                    rocksdb::IODebugContext* debug) override {
+    std::unique_ptr<rocksdb::FSWritableFile> opened;
+    rocksdb::IOStatus status = target()->NewWritableFile(path, options, &opened, debug);
+    if (status.ok()) {
+      *file = std::make_unique<NotingFile>(std::move(opened), path, sizes_);
+    }
+    return status;
+  }
+  rocksdb::IOStatus RenameFile(const std::string& from, const std::string& to,
+                               const rocksdb::IOOptions& options,
+                               rocksdb::IODebugContext* debug) override {
+    sizes_.Rename(from, to);
+    return target()->RenameFile(from, to, options, debug);
+  }
+
+ private:
+  SyncedSizes& sizes_;
+};
+
+class PowerCutTest : public testing::StoreFixture {
+ protected:
+  PowerCutTest() : env_(rocksdb::NewCompositeEnv(std::make_shared<NotingFileSystem>(sizes_))) {
+    options_.env = env_.get();
+    options_.write_buffer_bytes = 4 << 20;
+  }
+  ~PowerCutTest() override { store_.reset(); }
+
+  // What a machine that is cut off at this moment has on its disk.
+  std::unique_ptr<Store> OpenAfterCut() {
+    fs::create_directories(after_.path() + "/rocksdb");
+    for (const auto& entry : fs::directory_iterator(dir_.path() + "/rocksdb")) {
+      const std::string to = after_.path() + "/rocksdb/" + entry.path().filename().string();
+      fs::copy_file(entry.path(), to);
+      fs::resize_file(to, std::min<uint64_t>(entry.file_size(), sizes_.Get(entry.path())));
+    }
+    fs::permissions(after_.path(), fs::perms(0700));
+    OpenOptions options;
+    options.path = after_.path();
+    auto store = OpenRocksDbStore(options);
+    EXPECT_TRUE(store.ok()) << store.status().ToString();
+    return store.ok() ? std::move(store).value() : nullptr;
+  }
+
+  SyncedSizes sizes_;
+  const std::unique_ptr<rocksdb::Env> env_;
+  const testing::TempDir after_;
+};
+
+TEST_F(PowerCutTest, WhatCommitReturnedForIsThere) {
+  ASSERT_TRUE(store_->BeginSnapshot(1, 1).ok());
+  ASSERT_TRUE(store_->CompleteSnapshot({Epoch(0), Lsn(0)}).ok());
+  std::vector<OutputRecord> records;
+  for (uint64_t i = 1; i <= 30; ++i) {  // over several flushes
+    Put("row", std::to_string(i));
+    records.push_back(Append(1000, i));
+  }
+  const auto after = OpenAfterCut();
+  ASSERT_NE(after, nullptr);
+  EXPECT_EQ(after->ReadableEnd(), Offset(30'000));
+  EXPECT_EQ(after->LoadSourceState()->position, (SourcePosition{Epoch(0), Lsn(30)}));
+  EXPECT_EQ(after->instance_id(), store_->instance_id());
+  const std::string keys[] = {"row"};
+  EXPECT_EQ((*after->GetState(table_, keys))[0], "30");
+  for (const OutputRecord& record : records) {
+    const auto read = after->ReadOutput(record.first);
+    ASSERT_TRUE(read.ok()) << read.status().ToString();
+    EXPECT_TRUE(testing::SameRecord(*read, record));
+  }
+}
+
+TEST_F(PowerCutTest, ACompleteSnapshotAndATruncationAreThere) {
+  ASSERT_TRUE(store_->BeginSnapshot(1, 1).ok());
+  Append(10);
+  ASSERT_TRUE(store_->CompleteSnapshot({Epoch(0), Lsn(7)}).ok());
+  ASSERT_TRUE(store_->TruncateOutput(Offset(10)).ok());
+  const auto after = OpenAfterCut();
+  ASSERT_NE(after, nullptr);
+  EXPECT_EQ(after->ReadableEnd(), Offset(10));
+  EXPECT_EQ(after->LogBegin(), Offset(10));
+  EXPECT_EQ(after->LoadSourceState()->position, (SourcePosition{Epoch(0), Lsn(7)}));
+}
+
+TEST_F(PowerCutTest, ASlotThatWasAboutToBeMadeIsKnown) {
+  ASSERT_TRUE(store_->BeginSnapshot(42, 1).ok());
+  const auto after = OpenAfterCut();
+  ASSERT_NE(after, nullptr);
+  EXPECT_TRUE(after->LoadSourceState()->slot_pending);
+  EXPECT_EQ(after->LoadSourceState()->system_identifier, 42U);
+}
+
+TEST_F(PowerCutTest, ASyncedPlanIsThereAndAnUnsyncedPositionIsOrderedBeforeTheNextCommit) {
+  ASSERT_TRUE(store_->SaveDelivery("a", {Offset(1), "plan", true}, true).ok());
+  ASSERT_TRUE(store_->SaveDelivery("b", {Offset(2), "", true}, false).ok());
+  Append(1);
+  ASSERT_TRUE(store_->SaveDelivery("a", {Offset(3), "", true}, false).ok());
+  const auto after = OpenAfterCut();
+  ASSERT_NE(after, nullptr);
+  EXPECT_EQ(after->LoadDelivery("a")->plan, "plan");  // the unsynced one is lost
+  EXPECT_EQ(after->LoadDelivery("b")->delivered, Offset(2));
+  EXPECT_EQ(after->ReadableEnd(), Offset(1));
+}
+
+TEST_F(PowerCutTest, NewStreamsAndTablesKeepTheirIds) {
+  Stream other = *testing::MakeEngagementStream();
+  other.name = "other";
+  const StreamId stream = (*store_->OpenStream(other))->id;
+  const StateTableId table = *store_->OpenStateTable("other");
+  const auto after = OpenAfterCut();
+  ASSERT_NE(after, nullptr);
+  ASSERT_TRUE(after->OpenStateTable("yet another").ok());
+  EXPECT_EQ((*after->OpenStream(other))->id, stream);
+  EXPECT_EQ(*after->OpenStateTable("other"), table);
+}
+
+}  // namespace
+}  // namespace millrace::storage

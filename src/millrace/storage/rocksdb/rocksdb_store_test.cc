@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/storage/rocksdb/rocksdb_store.h"
 
-#include <sys/stat.h>
-
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "millrace/storage/rocksdb/database.h"
 #include "millrace/storage/rocksdb/meta_codec.h"
+#include "millrace/storage/rocksdb/rocksdb_store_impl.h"
 #include "millrace/storage/rocksdb/testing/store_fixture.h"
 
 namespace millrace::storage {
@@ -95,7 +97,8 @@ TEST_F(RocksDbStoreTest, ANewerFormatIsUnsupported) {
   WriteMeta(options_, kFormatKey, EncodeNumber(kDataDirFormat + 1));
   const Status status = OpenRocksDbStore(options_).status();
   EXPECT_EQ(status.code(), Code::kUnsupported);
-  EXPECT_THAT(status.message(), HasSubstr("it has format 2, this version of millrace reads up to 1"));
+  EXPECT_THAT(status.message(),
+              HasSubstr("it has format 2, this version of millrace reads up to 1"));
 }
 
 TEST_F(RocksDbStoreTest, ALogThatEndsElsewhereIsCorruption) {
@@ -363,7 +366,8 @@ TEST_F(RocksDbStoreTest, TruncationGivesDiskSpaceBack) {
     auto database = Database::Open(options_);
     ASSERT_TRUE(database.ok());
     rocksdb::CompactRangeOptions compact;
-    ASSERT_TRUE((*database)->db().CompactRange(compact, (*database)->output(), nullptr, nullptr).ok());
+    ASSERT_TRUE(
+        (*database)->db().CompactRange(compact, (*database)->output(), nullptr, nullptr).ok());
   }
   Open();
   const uint64_t before = TableBytes(dir_.path());
@@ -377,22 +381,26 @@ TEST_F(RocksDbStoreTest, TruncationGivesDiskSpaceBack) {
 }
 
 TEST_F(RocksDbStoreTest, FlushedFilesMoveDownWithoutBeingWrittenAgain) {
+  store_.reset();
   options_.write_buffer_bytes = 4 << 20;
   options_.compress_output = false;
-  Reopen();
-  for (uint64_t i = 0; store_->OutputLogBytes() < 24 << 20; ++i) {
+  auto opened = Database::Open(options_);
+  ASSERT_TRUE(opened.ok());
+  Database& database = **opened;  // the store's
+  auto store = std::make_unique<RocksDbStore>(std::move(opened).value(), options_);
+  ASSERT_TRUE(store->Load().ok());
+  store_ = std::move(store);
+  for (uint64_t i = 0; i < 40; ++i) {  // about eight table files
     Append(2000, i);
     if (i % 8 == 7) {
       ASSERT_TRUE(store_->TruncateOutput(store_->ReadableEnd()).ok());
     }
   }
-  store_.reset();
-  auto database = Database::Open(options_);
-  ASSERT_TRUE(database.ok());
   std::map<std::string, std::string> stats;
-  ASSERT_TRUE((*database)->db().GetMapProperty((*database)->output(),
-                                               rocksdb::DB::Properties::kCFStats, &stats));
-  EXPECT_EQ(stats["compaction.L1.WriteGB"], "0.000000");
+  ASSERT_TRUE(
+      database.db().GetMapProperty(database.output(), rocksdb::DB::Properties::kCFStats, &stats));
+  EXPECT_GT(std::stod(stats["compaction.L0.WriteGB"]), 0.004);
+  EXPECT_EQ(std::stod(stats["compaction.L1.WriteGB"]), 0);
 }
 
 TEST_F(RocksDbStoreTest, WaitersWakeWhenOutputIsThere) {
@@ -438,7 +446,6 @@ TEST_F(RocksDbStoreTest, ReadersSeeWholeRecordsWhileOthersAreCommittedAndDropped
   Reopen();
   constexpr uint64_t kCommits = 300;
   constexpr uint64_t kRows = 50;
-  std::atomic<uint64_t> read_by_slowest{0};
   const auto reader = [&](std::atomic<uint64_t>* progress) {
     for (uint64_t offset = 0; offset < kCommits * kRows;) {
       store_->WaitForOutput(Offset(offset), steady_clock::now() + kLong, {});
@@ -450,23 +457,20 @@ TEST_F(RocksDbStoreTest, ReadersSeeWholeRecordsWhileOthersAreCommittedAndDropped
       expected.position = record->position;
       ASSERT_TRUE(testing::SameRecord(*record, expected));
       offset = record->end.value();
-      if (progress != nullptr) {
-        progress->store(offset);
-      }
+      progress->store(offset);
     }
   };
-  // Every reader waits for the slowest only through truncation, which stays behind all of them.
   std::atomic<uint64_t> first{0};
   std::atomic<uint64_t> second{0};
   {
     const std::jthread a(reader, &first);
     const std::jthread b(reader, &second);
     const std::jthread truncater([&] {
-      while (read_by_slowest < kCommits * kRows) {
+      uint64_t read_by_slowest = 0;
+      while (read_by_slowest < kCommits * kRows && !HasFatalFailure()) {
         read_by_slowest = std::min(first.load(), second.load());
         EXPECT_TRUE(store_->TruncateOutput(Offset(read_by_slowest)).ok());
-        EXPECT_TRUE(
-            store_->SaveDelivery("sink", {Offset(read_by_slowest), "", true}, false).ok());
+        EXPECT_TRUE(store_->SaveDelivery("sink", {Offset(read_by_slowest), "", true}, false).ok());
       }
     });
     for (uint64_t i = 1; i <= kCommits; ++i) {

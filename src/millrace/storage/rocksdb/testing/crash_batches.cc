@@ -124,7 +124,8 @@ Status CheckCommits(Store& store, uint64_t acknowledged, uint64_t& n) {
   MR_ASSIGN_OR_RETURN(const DeliveryState delivery, store.LoadDelivery("sink"));
   const uint64_t of = delivery.plan.empty() ? 0 : std::stoull(delivery.plan);
   if (of > n || of + 1 < acknowledged || delivery.delivered.value() != EndAfter(of)) {
-    return Internal(fmt::format("delivery state is of commit {}, acknowledged is {}", of, acknowledged));
+    return Internal(
+        fmt::format("delivery state is of commit {}, acknowledged is {}", of, acknowledged));
   }
   return Status::Ok();
 }
