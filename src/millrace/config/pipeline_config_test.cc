@@ -318,18 +318,34 @@ TEST(PipelineLintTest, Sinks) {
        "[early-results]"});
 }
 
-TEST(PipelineLintTest, TheSinkTypesOwnRules) {
-  ExpectFindings({.sink = "type: clickhouse, url: u, tables: [{stream: s, order_by: [b]}]"},
-                 {"f.yaml:4:70: error: sinks.k.tables[0].order_by: must contain the key column a "
+TEST(PipelineLintTest, SortingKeys) {
+  const auto table = [](const std::string& text) {
+    return Parts{.sink = "type: clickhouse, url: u, tables: [{stream: s, " + text + "}]"};
+  };
+  ExpectFindings(table("order_by: [b]"),
+                 {"f.yaml:4:70: error: sinks.k.tables[0].order_by: must contain the key column 'a' "
+                  "of the stream, or rows of different keys replace each other "
                   "[order-by-without-key]"});
+  ExpectFindings(table("order_by: [b, a], partition_by: toYYYYMM(b)"), {});
+  ExpectFindings(table("partition_by: a"), {});
+  ExpectFindings(table("partition_by: 'toStartOfInterval(c, INTERVAL 1 DAY)'"), {});
+  for (const char* expression : {"c", "toYYYYMM(c)"}) {
+    ExpectFindings(table(std::string("partition_by: ") + expression),
+                   {"f.yaml:4:74: error: sinks.k.tables[0].partition_by: must use columns of "
+                    "order_by only, or versions of a row stay in different partitions "
+                    "[partition-by-without-order]"});
+  }
+  // Rows are never replaced; a mirror's key is not known here.
+  Parts parts = table("order_by: [b], partition_by: c");
+  parts.stream = "from: t, sql: SELECT 1, append_only: true";
+  ExpectFindings(parts, {});
+  parts.stream = "from: t";
+  ExpectFindings(parts, {});
 }
 
 TEST(PipelineLintTest, ARuleThatNamesNoFieldGetsThePathOfItsSink) {
   LoadOptions options = TestOptions();
-  options.sink_types[1].lint = [](const Section& sink, const std::vector<StreamOutline>& streams,
-                                  Findings& findings) {
-    EXPECT_EQ(streams.at(0).name, "s");
-    EXPECT_TRUE(streams.at(0).is_known);
+  options.sink_types[1].lint = [](const Section& sink, Findings& findings) {
     findings.Error(sink.LocationOf("url"), "is no URL", "bad-url");
   };
   Findings findings;
@@ -390,6 +406,14 @@ TEST(PipelineLintTest, OneMistakeIsSaidOnce) {
                   "[unknown-field]"});
   ExpectFindings({.sink = "type: redis, url: u, write: [{stream: s, hset: h}]"},
                  {"f.yaml:4:34: error: sinks.k.write: unknown field, did you mean 'writes'? "
+                  "[unknown-field]"});
+}
+
+TEST(PipelineLintTest, AMisspelledWindowIsSaidOnce) {
+  ExpectFindings({.stream = "from: t, key: [a], sql: SELECT 1, window: {tumbel: 1m, tiem: x}"},
+                 {"f.yaml:3:58: error: streams.s.window.tumbel: unknown field, did you mean "
+                  "'tumble'? [unknown-field]",
+                  "f.yaml:3:70: error: streams.s.window.tiem: unknown field, did you mean 'time'? "
                   "[unknown-field]"});
 }
 

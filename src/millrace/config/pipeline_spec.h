@@ -21,16 +21,6 @@ struct BatchLimits {
   bool operator==(const BatchLimits&) const = default;
 };
 
-// What the rules of a sink may know of a stream.
-struct StreamOutline {
-  std::string name;
-  bool is_mirror = false;  // the key is the table's and not known here
-  std::vector<std::string> key;
-  bool append_only = false;
-  bool is_windowed = false;
-  bool is_known = true;  // false: the stream has findings of its own, judge nothing by it
-};
-
 // A kind of sink as the configuration sees it. components/ makes one of each sinks::SinkType.
 struct SinkTypeSpec {
   std::string type;
@@ -38,9 +28,10 @@ struct SinkTypeSpec {
   // The fields of a sink of this type besides type, batch, retry and on_full.
   std::vector<FieldSpec> fields;
   BatchLimits batch_defaults;
-  // Rules that the fields cannot express; pure. Called only for sections whose fields are right.
-  // Findings about a value that is unknown are left out afterwards.
-  std::function<void(const Section&, const std::vector<StreamOutline>&, Findings&)> lint;
+  // Rules that the fields cannot express, about the sink's section alone; pure. Called only for
+  // sections whose fields are right. Findings about a value that is unknown are left out
+  // afterwards.
+  std::function<void(const Section&, Findings&)> lint;
 };
 
 // The fields of the whole configuration file.

@@ -22,7 +22,8 @@ std::string Join(const std::string& path, std::string_view field) {
 
 // The fields of a section of the type that `node` has, and those of every type while it has none.
 struct EffectiveFields {
-  std::vector<FieldSpec> fields;
+  std::vector<const FieldSpec*> fields;
+  std::unique_ptr<FieldSpec> type;  // `type` with the variants as its choices
   bool type_is_open = false;  // the type is missing or wrong: fields of a type cannot be judged
 };
 
@@ -45,7 +46,8 @@ class Reader {
     if (node != nullptr && !effective.type_is_open) {
       suggested = ReportUnknownFields(*node, path, effective.fields);
     }
-    for (const FieldSpec& spec : effective.fields) {
+    for (const FieldSpec* field_spec : effective.fields) {
+      const FieldSpec& spec = *field_spec;
       const YamlNode::Entry* entry = FindEntry(node, spec.name);
       const std::string field_path = Join(path, spec.name);
       SectionField field = entry != nullptr ? ReadField(*entry, field_path, spec)
@@ -77,31 +79,29 @@ class Reader {
 
   EffectiveFields ChooseFields(const YamlNode* node, const std::vector<FieldSpec>& specs,
                                const std::vector<FieldSpec>& variants) const {
-    EffectiveFields effective{.fields = specs};
+    EffectiveFields effective;
+    for (const FieldSpec& spec : specs) {
+      effective.fields.push_back(&spec);
+    }
     if (variants.empty()) {
       return effective;
     }
     const auto type_spec = std::find_if(effective.fields.begin(), effective.fields.end(),
-                                        [](const FieldSpec& spec) { return spec.name == "type"; });
+                                        [](const FieldSpec* spec) { return spec->name == "type"; });
     MR_CHECK(type_spec != effective.fields.end());
+    effective.type = std::make_unique<FieldSpec>(**type_spec);
     for (const FieldSpec& variant : variants) {
-      type_spec->one_of.push_back(variant.name);
+      effective.type->one_of.push_back(variant.name);
     }
+    *type_spec = effective.type.get();
     const YamlNode::Entry* entry = FindEntry(node, "type");
-    std::string type = type_spec->default_value;
+    std::string type = effective.type->default_value;
     if (entry != nullptr) {
       type = ExpandReferences(entry->value->text, file_, options_).text;
     }
     for (const FieldSpec& variant : variants) {
       if (variant.name == type) {
-        for (const FieldSpec& field : variant.fields) {
-          const bool is_shared =
-              std::any_of(specs.begin(), specs.end(),
-                          [&](const FieldSpec& spec) { return spec.name == field.name; });
-          if (!is_shared) {
-            effective.fields.push_back(field);
-          }
-        }
+        AddVariant(variant, specs, effective);
         return effective;
       }
     }
@@ -109,22 +109,34 @@ class Reader {
     return effective;
   }
 
+  static void AddVariant(const FieldSpec& variant, const std::vector<FieldSpec>& specs,
+                         EffectiveFields& effective) {
+    for (const FieldSpec& field : variant.fields) {
+      const bool is_shared = std::any_of(specs.begin(), specs.end(), [&](const FieldSpec& spec) {
+        return spec.name == field.name;
+      });
+      if (!is_shared) {
+        effective.fields.push_back(&field);
+      }
+    }
+  }
+
   // Returns the fields that were probably meant.
   std::vector<std::string> ReportUnknownFields(const YamlNode& node, const std::string& path,
-                                               const std::vector<FieldSpec>& specs) {
+                                               const std::vector<const FieldSpec*>& specs) {
     // Only fields that are not there yet can have been meant.
     std::vector<std::string> candidates;
-    for (const FieldSpec& spec : specs) {
-      if (FindEntry(&node, spec.name) == nullptr) {
-        candidates.push_back(spec.name);
+    for (const FieldSpec* spec : specs) {
+      if (FindEntry(&node, spec->name) == nullptr) {
+        candidates.push_back(spec->name);
       }
     }
     std::vector<std::string> suggested;
     constexpr int kReportedMax = 50;  // of one section; the rest is seen when these are gone
     int reported = 0;
     for (const YamlNode::Entry& entry : node.entries) {
-      const bool is_known = std::any_of(specs.begin(), specs.end(), [&](const FieldSpec& spec) {
-        return spec.name == entry.key;
+      const bool is_known = std::any_of(specs.begin(), specs.end(), [&](const FieldSpec* spec) {
+        return spec->name == entry.key;
       });
       if (is_known) {
         continue;

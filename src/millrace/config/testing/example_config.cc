@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/config/testing/example_config.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace millrace::config::testing {
@@ -87,25 +86,6 @@ FieldSpec StreamField() {
   return {.name = "stream", .description = "The stream that is delivered.", .required = true};
 }
 
-void LintSortingKeys(const Section& sink, const std::vector<StreamOutline>& streams,
-                     Findings& findings) {
-  for (const Section& table : sink.GetSectionList("tables")) {
-    const std::vector<std::string> order_by = table.GetStringList("order_by");
-    for (const StreamOutline& stream : streams) {
-      if (stream.name != table.GetString("stream") || order_by.empty()) {
-        continue;
-      }
-      for (const std::string& column : stream.key) {
-        if (std::find(order_by.begin(), order_by.end(), column) == order_by.end()) {
-          findings.Error(table.LocationOf("order_by"),
-                         table.PathOf("order_by") + ": must contain the key column " + column,
-                         "order-by-without-key");
-        }
-      }
-    }
-  }
-}
-
 }  // namespace
 
 std::string EmbeddedExample() { return std::string(kEmbeddedHead) + kStreamsAndSinks; }
@@ -123,6 +103,7 @@ std::vector<SinkTypeSpec> ExampleSinkTypes() {
           StreamField(),
           {.name = "table", .description = "The table's name."},
           {.name = "order_by", .type = FieldType::kStringList, .description = "The sorting key."},
+          {.name = "partition_by", .description = "An expression."},
           {.name = "as", .type = FieldType::kStringMap, .description = "Column types."}}};
   FieldSpec writes{
       .name = "writes",
@@ -157,8 +138,7 @@ std::vector<SinkTypeSpec> ExampleSinkTypes() {
       {.type = "clickhouse",
        .description = "ClickHouse.",
        .fields = {url, {.name = "database", .description = "The database."}, std::move(tables)},
-       .batch_defaults = {100'000, uint64_t{64} << 20, std::chrono::milliseconds(200)},
-       .lint = LintSortingKeys},
+       .batch_defaults = {100'000, uint64_t{64} << 20, std::chrono::milliseconds(200)}},
       {.type = "redis",
        .description = "Redis.",
        .fields = {url, std::move(writes)},
