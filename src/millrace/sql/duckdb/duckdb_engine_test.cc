@@ -10,6 +10,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "millrace/sql/duckdb/duckdb_database.h"
 #include "millrace/sql/duckdb/duckdb_error.h"
 #include "millrace/sql/duckdb/duckdb_query.h"
 #include "millrace/sql/query_functions.h"
@@ -149,6 +150,33 @@ class EngagementTest : public ::testing::Test {
   std::vector<int64_t> commit_ts_;
 };
 
+// What stands behind the check of queries, if it should let something through.
+TEST(DuckDbDatabaseTest, IsLocked) {
+  const auto database = DuckDbDatabase::Open(uint64_t{64} << 20, 1);
+  ASSERT_TRUE(database.ok()) << database.status().ToString();
+  const char* const path = "/proc/self/status";
+  for (const std::string& sql : {
+           fmt::format("SELECT * FROM read_text('{}')", path),
+           fmt::format("SELECT * FROM read_csv('{}')", path),
+           fmt::format("SELECT * FROM '{}.csv'", path),
+           std::string("SELECT * FROM glob('/proc/*')"),
+           std::string("COPY (SELECT 1) TO '/dev/null'"),
+           std::string("ATTACH '/tmp/millrace_test.db'"),
+           std::string("INSTALL httpfs"),
+           std::string("LOAD httpfs"),
+           std::string("SET enable_external_access = true"),
+           std::string("SET memory_limit = '1GB'"),
+           std::string("SET threads = 2"),
+           std::string("SET TimeZone = 'Europe/Berlin'"),
+           std::string("SET temp_directory = '/tmp'"),
+           std::string("RESET lock_configuration"),
+       }) {
+    DuckResult result;
+    EXPECT_NE(duckdb_query((*database)->connection(), sql.c_str(), result.get()), DuckDBSuccess)
+        << sql;
+  }
+}
+
 TEST_F(EngagementTest, TheCutOfBatchesChangesNothing) {
   AddEvents(100'000);
   const auto engine = Engine();
@@ -233,7 +261,8 @@ TEST_F(EngagementTest, AnErrorInALateRowLosesNoneSilently) {
   for (const char* filter : {"", " WHERE e.id >= 0"}) {
     spec_.sql = std::string(
                     "SELECT e.id, CASE WHEN e.id = 77777 THEN CAST(e.payload AS INTEGER) "
-                    "END AS broken FROM events e LEFT JOIN content c ON c.id = e.content_id") +
+                    "END AS broken, repeat(e.payload, 20) AS wide FROM events e LEFT JOIN content "
+                    "c ON c.id = e.content_id") +
                 filter;
     const auto engine = Engine();
     const auto query = Prepare(*engine, spec_);
