@@ -22,7 +22,9 @@ endif()
 add_compile_options(
   $<$<COMPILE_LANGUAGE:CXX>:-Wall> $<$<COMPILE_LANGUAGE:CXX>:-Wextra>
   $<$<COMPILE_LANGUAGE:CXX>:-Wshadow> $<$<COMPILE_LANGUAGE:CXX>:-Wconversion>
-  $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-field-initializers>)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wno-missing-field-initializers>
+  # GCC 12 warns falsely about std::optional members that are empty.
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 if(MILLRACE_DEVELOPER_MODE)
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()

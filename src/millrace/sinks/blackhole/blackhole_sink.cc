@@ -24,15 +24,16 @@ Result<std::unique_ptr<Sink>> MakeBlackholeSink(const config::Section& section,
 }  // namespace
 
 SinkType BlackholeSinkType() {
-  return {.type = "blackhole",
-          .description = "Counts rows and forgets them, for benchmarks.",
-          .fields = {{.name = "streams",
+  return {.spec = {.type = "blackhole",
+                   .description = "Counts rows and forgets them, for benchmarks.",
+                   .fields = {{.name = "streams",
                       .type = config::FieldType::kStringList,
                       .description = "The streams whose rows are taken.",
                       .required = true}},
-          .default_limits = {.rows_max = 100'000,
+                   .batch_defaults = {.rows_max = 100'000,
                              .bytes_max = size_t{64} << 20,
                              .wait_max = std::chrono::milliseconds(5)},
+                   .lint = {}},
           .uses =
               [](const config::Section& section) {
                 std::vector<StreamUse> uses;
@@ -41,8 +42,8 @@ SinkType BlackholeSinkType() {
                 }
                 return uses;
               },
-          .lint = [](const config::Section& /*section*/, config::Findings& /*findings*/) {},
-          .make = MakeBlackholeSink};
+          .make = MakeBlackholeSink,
+          .check = [](const config::Section&, const telemetry::Logger&) { return Status::Ok(); }};
 }
 
 Result<SinkPosition> BlackholeSink::Open(std::stop_token /*stop*/) {

@@ -208,36 +208,6 @@ std::vector<StreamUse> ClickHouseUses(const Section& section) {
   return uses;
 }
 
-// Rows of a mutable stream merge by their sorting key: without the whole key, other rows vanish.
-void LintSortingKeys(const Section& section, const std::vector<config::StreamOutline>& streams,
-                     config::Findings& findings) {
-  for (const Section& table : section.GetSectionList("tables")) {
-    const std::vector<std::string> order_by = table.GetStringList("order_by");
-    const std::string name = table.GetString("stream");
-    const auto stream = std::find_if(streams.begin(), streams.end(),
-                                     [&](const auto& outline) { return outline.name == name; });
-    if (stream == streams.end() || !stream->is_known || stream->append_only || order_by.empty()) {
-      continue;
-    }
-    for (const std::string& column : stream->key) {
-      if (std::find(order_by.begin(), order_by.end(), column) == order_by.end()) {
-        findings.Error(table.LocationOf("order_by"),
-                       fmt::format("{}: must contain the key column '{}', or rows of other keys "
-                                   "would be merged away",
-                                   table.PathOf("order_by"), column),
-                       "order-by-without-key");
-      }
-    }
-  }
-}
-
-void LintClickHouseSection(const Section& section,
-                           const std::vector<config::StreamOutline>& streams,
-                           config::Findings& findings) {
-  LintClickHouse(section, findings);
-  LintSortingKeys(section, streams, findings);
-}
-
 Status CheckTarget(const Section& section, const telemetry::Logger& /*log*/) {
   MR_ASSIGN_OR_RETURN(const ClickHouseOptions options, ReadClickHouseOptions(section));
   MR_ASSIGN_OR_RETURN(const auto client, ClickHouseClient::Make(options.http));
@@ -265,7 +235,7 @@ SinkType ClickHouseSinkType() {
                    .batch_defaults = {.rows_max = 100'000,
                                       .bytes_max = uint64_t{32} << 20,
                                       .wait_max = std::chrono::milliseconds(200)},
-                   .lint = clickhouse::LintClickHouseSection},
+                   .lint = clickhouse::LintClickHouse},
           .uses = clickhouse::ClickHouseUses,
           .make = clickhouse::MakeSink,
           .check = clickhouse::CheckTarget};

@@ -64,15 +64,17 @@ Status CheckKafkaTarget(const config::Section& section, const telemetry::Logger&
 }  // namespace
 
 SinkType KafkaSinkType() {
-  return {.type = "kafka",
-          .description = "Topics of Kafka or Redpanda, exactly once in transactions.",
-          .fields = KafkaFields(),
-          .default_limits = {.rows_max = 10'000,
-                             .bytes_max = size_t{8} << 20,
-                             .wait_max = milliseconds(20)},
+  // Rows do not wait for company: while one delivery is under way the next one gathers.
+  return {.spec = {.type = "kafka",
+                   .description = "Topics of Kafka or Redpanda, exactly once in transactions.",
+                   .fields = KafkaFields(),
+                   .batch_defaults = {.rows_max = 10'000,
+                                      .bytes_max = uint64_t{8} << 20,
+                                      .wait_max = std::chrono::milliseconds(0)},
+                   .lint = LintKafka},
           .uses = KafkaUses,
-          .lint = LintKafka,
-          .make = MakeKafkaSink};
+          .make = MakeKafkaSink,
+          .check = CheckKafkaTarget};
 }
 
 KafkaSink::KafkaSink(KafkaSinkOptions options, SinkContext context)

@@ -108,15 +108,17 @@ Status CheckRedisTarget(const config::Section& section, const telemetry::Logger&
 }  // namespace
 
 SinkType RedisSinkType() {
-  return {.type = "redis",
-          .description = "Redis streams, hashes, strings and channels, exactly once.",
-          .fields = RedisFields(),
-          .default_limits = {.rows_max = 10'000,
-                             .bytes_max = size_t{8} << 20,
-                             .wait_max = std::chrono::milliseconds(5)},
+  // Rows do not wait for company: while one delivery is under way the next one gathers.
+  return {.spec = {.type = "redis",
+                   .description = "Redis streams, hashes, strings and channels, exactly once.",
+                   .fields = RedisFields(),
+                   .batch_defaults = {.rows_max = 10'000,
+                                      .bytes_max = uint64_t{8} << 20,
+                                      .wait_max = std::chrono::milliseconds(0)},
+                   .lint = LintRedis},
           .uses = RedisUses,
-          .lint = LintRedis,
-          .make = MakeRedisSink};
+          .make = MakeRedisSink,
+          .check = CheckRedisTarget};
 }
 
 RedisSink::RedisSink(RedisOptions options, SinkContext context)

@@ -34,15 +34,16 @@ Result<std::unique_ptr<Sink>> MakeStdoutSink(const config::Section& section, Sin
 }  // namespace
 
 SinkType StdoutSinkType() {
-  return {.type = "stdout",
-          .description = "Lines of JSON on standard output, at least once.",
-          .fields = {{.name = "streams",
+  return {.spec = {.type = "stdout",
+                   .description = "Lines of JSON on standard output, at least once.",
+                   .fields = {{.name = "streams",
                       .type = config::FieldType::kStringList,
                       .description = "The streams whose rows are printed.",
                       .required = true}},
-          .default_limits = {.rows_max = 10'000,
+                   .batch_defaults = {.rows_max = 10'000,
                              .bytes_max = size_t{8} << 20,
                              .wait_max = std::chrono::milliseconds(5)},
+                   .lint = {}},
           .uses =
               [](const config::Section& section) {
                 std::vector<StreamUse> uses;
@@ -51,8 +52,8 @@ SinkType StdoutSinkType() {
                 }
                 return uses;
               },
-          .lint = [](const config::Section& /*section*/, config::Findings& /*findings*/) {},
-          .make = MakeStdoutSink};
+          .make = MakeStdoutSink,
+          .check = [](const config::Section&, const telemetry::Logger&) { return Status::Ok(); }};
 }
 
 StdoutSink::StdoutSink(SinkContext context, int fd) : context_(std::move(context)), fd_(fd) {}
