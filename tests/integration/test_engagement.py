@@ -22,22 +22,19 @@ def pipeline(tmp_path, database, unique_name, clickhouse, redis_server, kafka, c
     pipeline.process.kill()
 
 
-def fill(source, contents=20, transactions=60):
+def fill(source, contents=20, events=200):
+    """Rows that the first snapshot finds: each is one output, in the order of its key."""
     for _ in range(contents):
         source.insert_content()
     source.commit()
-    for _ in range(transactions):
-        source.random_transaction()
+    for _ in range(events):
+        source.insert_event()
+    source.commit()
 
 
 def test_sinks_equal_the_oracle(source, pipeline):
     """Rows from before the start come by snapshot, later ones by the stream; none is missing."""
-    for _ in range(20):
-        source.insert_content()
-    source.commit()
-    for _ in range(200):
-        source.insert_event()
-    source.commit()
+    fill(source)
     pipeline.process.start()
     for _ in range(150):
         source.random_transaction()
@@ -62,7 +59,7 @@ def test_event_sees_a_reference_change_of_its_own_transaction(source, pipeline):
 
 
 def test_kill_and_restart_lose_and_double_nothing(source, pipeline):
-    fill(source, transactions=5)
+    fill(source)
     pipeline.process.start()
     for _ in range(6):
         for _ in range(25):
