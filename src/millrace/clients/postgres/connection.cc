@@ -11,7 +11,6 @@
 #include <libpq-fe.h>
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 
 #include "millrace/clients/postgres/error.h"
 #include "millrace/clients/postgres/quoting.h"
@@ -190,7 +189,6 @@ struct Connection::Rep {
   int message_size = 0;
   bool message_waits = false;
   bool copy_both = false;
-  int least_bytes = 1;
   int buffer_growths = 0;
   // The first failure of a statement, and its last rows.
   Status failure;
@@ -413,7 +411,7 @@ CopyRead Connection::TryReadCopy() {
   return {rep_->message_size == 0 ? CopyState::kNothingYet : CopyState::kEnd, {}};
 }
 
-Result<bool> Connection::WaitReadable(milliseconds wait, int least_bytes) {
+Result<bool> Connection::WaitReadable(milliseconds wait) {
   PGconn* conn = rep_->conn;
   const int fd = PQsocket(conn);
   if (PQsslInUse(conn) != 0) {
@@ -427,10 +425,6 @@ Result<bool> Connection::WaitReadable(milliseconds wait, int least_bytes) {
     if (rep_->message_waits) {
       return true;
     }
-  } else if (least_bytes != rep_->least_bytes) {
-    // Not understood by every kind of socket; then we are woken more often, that is all.
-    setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &least_bytes, sizeof(least_bytes));
-    rep_->least_bytes = least_bytes;
   }
   const int flushed = PQflush(conn);
   if (flushed < 0) {
@@ -438,14 +432,14 @@ Result<bool> Connection::WaitReadable(milliseconds wait, int least_bytes) {
   }
   MR_ASSIGN_OR_RETURN(const bool ready, PollSocket(fd, flushed > 0 ? POLLIN | POLLOUT : POLLIN,
                                                    DeadlineIn(wait), rep_->stop));
-  int available = 0;
-  if (!ready && (least_bytes == 1 || ioctl(fd, FIONREAD, &available) != 0 || available == 0)) {
+  if (!ready) {
     return false;
   }
   if (PQconsumeInput(conn) == 0) {
     return ConnectionFailure("read");
   }
   // libpq reads as much as its buffer has room for, and makes it larger only when it is full.
+  int available = 0;
   while (rep_->buffer_growths < kBufferGrowthsMax && ioctl(fd, FIONREAD, &available) == 0 &&
          available > 16'384) {
     ++rep_->buffer_growths;
