@@ -188,7 +188,6 @@ struct Connection::Rep {
   char* message = nullptr;
   int message_size = 0;
   bool message_waits = false;
-  bool copy_both = false;
   int buffer_growths = 0;
   // The first failure of a statement, and its last rows.
   Status failure;
@@ -387,7 +386,6 @@ Status Connection::StartCopy(const std::string& sql, bool both) {
     return Internal(fmt::format("PostgreSQL at {} did not start the copy", peer_));
   }
   rep_->rows.reset();
-  rep_->copy_both = both;
   if (both && PQsetnonblocking(rep_->conn, 1) != 0) {
     return ConnectionFailure("start replication");
   }
@@ -464,16 +462,10 @@ Status Connection::EndCopyBoth() {
   if (PQputCopyEnd(rep_->conn, nullptr) <= 0 || PQflush(rep_->conn) < 0) {
     return ConnectionFailure("end replication");
   }
-  rep_->copy_both = false;
   return Status::Ok();
 }
 
 Status Connection::FinishCopy() {
-  if (rep_->copy_both) {
-    // Fails on a broken connection; then the wait below says so.
-    EndCopyBoth().IgnoreError("the answer tells");
-    rep_->copy_both = false;
-  }
   rep_->failure = Status::Ok();
   const Clock::time_point deadline = Clock::now() + kFinishCopyWait;
   for (;;) {
@@ -482,7 +474,7 @@ Status Connection::FinishCopy() {
     if (!is_done) {
       return TimedOut(fmt::format("PostgreSQL at {} did not end the copy within 5 s", peer_));
     }
-    // COPY BOTH shows itself as a half-closed copy first.
+    // The server closed its half of a COPY BOTH: close ours, then comes its verdict.
     if (rep_->rows == nullptr || PQresultStatus(rep_->rows.get()) != PGRES_COPY_IN) {
       break;
     }

@@ -98,6 +98,12 @@ class SourceTest : public ::testing::Test {
                : "";
   }
 
+  // The server's URL with a setting for the session.
+  std::string WithOption(const std::string& setting) const {
+    const bool has_query = config_.url.find('?') != std::string::npos;
+    return config_.url + (has_query ? "&" : "?") + "options=-c" + setting;
+  }
+
   Status Open() {
     source_ = MakePostgresSource(config_, telemetry::Logger());
     MR_RETURN_IF_ERROR(source_->Connect());
@@ -380,6 +386,8 @@ TEST_F(SourceTest, RollbacksAndSavepointsNeverShow) {
 
 TEST_F(SourceTest, ConfirmedLsnNeverPassesDurable) {
   Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
+  // Feedback goes out every 300 ms then.
+  config_.url = WithOption("wal_sender_timeout%3D900");
   OpenAndSnapshot();
   const Lsn before = ConfirmedByServer();
   Sql("INSERT INTO $S.t VALUES (1)");
@@ -675,8 +683,7 @@ TEST_F(SourceTest, MissingPrivilegesNameTheStatements) {
   Sql("DROP ROLE IF EXISTS $S_role; CREATE ROLE $S_role");
   const std::string url = config_.url;
   const auto as_role = [&] {
-    config_.url = url + (url.find('?') == std::string::npos ? "?" : "&") + "options=-crole%3D" +
-                  schema_ + "_role";
+    config_.url = WithOption("role%3D" + schema_ + "_role");
     const Status status = Open();
     std::string findings;
     for (const CheckFinding& finding : CheckPostgres(config_)) {
