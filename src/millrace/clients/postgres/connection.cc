@@ -11,7 +11,6 @@
 #include <libpq-fe.h>
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 
 #include "millrace/clients/postgres/error.h"
 #include "millrace/clients/postgres/quoting.h"
@@ -189,8 +188,6 @@ struct Connection::Rep {
   char* message = nullptr;
   int message_size = 0;
   bool message_waits = false;
-  bool copy_both = false;
-  int least_bytes = 1;
   int buffer_growths = 0;
   // The first failure of a statement, and its last rows.
   Status failure;
@@ -389,7 +386,6 @@ Status Connection::StartCopy(const std::string& sql, bool both) {
     return Internal(fmt::format("PostgreSQL at {} did not start the copy", peer_));
   }
   rep_->rows.reset();
-  rep_->copy_both = both;
   if (both && PQsetnonblocking(rep_->conn, 1) != 0) {
     return ConnectionFailure("start replication");
   }
@@ -413,7 +409,7 @@ CopyRead Connection::TryReadCopy() {
   return {rep_->message_size == 0 ? CopyState::kNothingYet : CopyState::kEnd, {}};
 }
 
-Result<bool> Connection::WaitReadable(milliseconds wait, int least_bytes) {
+Result<bool> Connection::WaitReadable(milliseconds wait) {
   PGconn* conn = rep_->conn;
   const int fd = PQsocket(conn);
   if (PQsslInUse(conn) != 0) {
@@ -427,10 +423,6 @@ Result<bool> Connection::WaitReadable(milliseconds wait, int least_bytes) {
     if (rep_->message_waits) {
       return true;
     }
-  } else if (least_bytes != rep_->least_bytes) {
-    // Not understood by every kind of socket; then we are woken more often, that is all.
-    setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &least_bytes, sizeof(least_bytes));
-    rep_->least_bytes = least_bytes;
   }
   const int flushed = PQflush(conn);
   if (flushed < 0) {
@@ -438,14 +430,14 @@ Result<bool> Connection::WaitReadable(milliseconds wait, int least_bytes) {
   }
   MR_ASSIGN_OR_RETURN(const bool ready, PollSocket(fd, flushed > 0 ? POLLIN | POLLOUT : POLLIN,
                                                    DeadlineIn(wait), rep_->stop));
-  int available = 0;
-  if (!ready && (least_bytes == 1 || ioctl(fd, FIONREAD, &available) != 0 || available == 0)) {
+  if (!ready) {
     return false;
   }
   if (PQconsumeInput(conn) == 0) {
     return ConnectionFailure("read");
   }
   // libpq reads as much as its buffer has room for, and makes it larger only when it is full.
+  int available = 0;
   while (rep_->buffer_growths < kBufferGrowthsMax && ioctl(fd, FIONREAD, &available) == 0 &&
          available > 16'384) {
     ++rep_->buffer_growths;
@@ -470,16 +462,10 @@ Status Connection::EndCopyBoth() {
   if (PQputCopyEnd(rep_->conn, nullptr) <= 0 || PQflush(rep_->conn) < 0) {
     return ConnectionFailure("end replication");
   }
-  rep_->copy_both = false;
   return Status::Ok();
 }
 
 Status Connection::FinishCopy() {
-  if (rep_->copy_both) {
-    // Fails on a broken connection; then the wait below says so.
-    EndCopyBoth().IgnoreError("the answer tells");
-    rep_->copy_both = false;
-  }
   rep_->failure = Status::Ok();
   const Clock::time_point deadline = Clock::now() + kFinishCopyWait;
   for (;;) {
@@ -488,7 +474,7 @@ Status Connection::FinishCopy() {
     if (!is_done) {
       return TimedOut(fmt::format("PostgreSQL at {} did not end the copy within 5 s", peer_));
     }
-    // COPY BOTH shows itself as a half-closed copy first.
+    // The server closed its half of a COPY BOTH: close ours, then comes its verdict.
     if (rep_->rows == nullptr || PQresultStatus(rep_->rows.get()) != PGRES_COPY_IN) {
       break;
     }

@@ -110,9 +110,8 @@ class Connection {
   // The next message that has arrived. Never blocks. A broken connection is kEnd.
   CopyRead TryReadCopy();
   // Waits up to `wait` until bytes arrive or the connection breaks, and reads them. False if none
-  // came. With `least_bytes` > 1 the system wakes us only once so many have arrived (or at the end
-  // of `wait`): under load that spares both ends most of their wake-ups.
-  Result<bool> WaitReadable(std::chrono::milliseconds wait, int least_bytes = 1);
+  // came.
+  Result<bool> WaitReadable(std::chrono::milliseconds wait);
   // Writes a message of a COPY BOTH. Does not wait for the server to take it.
   Status WriteCopy(std::string_view bytes);
   // Ends our side of a COPY BOTH.

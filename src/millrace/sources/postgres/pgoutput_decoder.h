@@ -57,8 +57,6 @@ class PgOutputDecoder {
   // before the first.
   Lsn end_lsn() const { return end_lsn_; }
   TimestampMicros last_commit_ts() const { return last_commit_ts_; }
-  // When the transaction that is being read committed. REQUIRES: in_transaction().
-  TimestampMicros open_commit_ts() const { return open_.commit_ts; }
   // Heartbeats of our slot whose transaction is complete.
   uint64_t heartbeats() const { return heartbeats_; }
 

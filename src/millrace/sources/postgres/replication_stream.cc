@@ -29,11 +29,6 @@ constexpr milliseconds kFeedbackIntervalMin{10};
 // How long a wanted reply waits for what is under way to become durable.
 constexpr milliseconds kReplyWaitMax{200};
 constexpr seconds kIdlePositionInterval{1};
-// In a backlog: wake-ups of at least so many bytes, or after this time.
-constexpr int kBacklogBytes = 64 << 10;
-constexpr milliseconds kBacklogWait{2};
-constexpr size_t kBacklogRows = 1024;
-constexpr std::chrono::microseconds kBacklogAge = seconds(1);
 constexpr TimestampMicros kPostgresEpoch = 946'684'800'000'000;
 
 TimestampMicros WallMicros() {
@@ -133,14 +128,6 @@ void ReplicationStream::Taken(Lsn end) {
   taken_ = std::max(taken_, end);
 }
 
-int ReplicationStream::LeastBytes() const {
-  if (!decoder_.in_transaction()) {
-    return 1;
-  }
-  const bool is_behind = WallMicros() - decoder_.open_commit_ts() > kBacklogAge.count();
-  return is_behind || decoder_.pending_rows() > kBacklogRows ? kBacklogBytes : 1;
-}
-
 Status ReplicationStream::Poll(milliseconds wait) {
   MR_RETURN_IF_ERROR(SendFeedbackIfDue());
   const Clock::time_point deadline = Clock::now() + wait;
@@ -156,11 +143,7 @@ Status ReplicationStream::Poll(milliseconds wait) {
       const Clock::time_point until = std::min(deadline, FeedbackDue());
       slice = std::max(milliseconds(0), std::chrono::ceil<milliseconds>(until - now));
     }
-    const int least_bytes = wait > milliseconds(0) ? LeastBytes() : 1;
-    if (least_bytes > 1) {
-      slice = std::min(std::max(slice, kBacklogWait), kBacklogWait);
-    }
-    MR_ASSIGN_OR_RETURN(const bool has_bytes, connection_->WaitReadable(slice, least_bytes));
+    MR_ASSIGN_OR_RETURN(const bool has_bytes, connection_->WaitReadable(slice));
     if (!has_bytes && (drained_bytes_ != 0 || Clock::now() >= deadline)) {
       break;
     }

@@ -78,8 +78,6 @@ class ReplicationStream {
   Status SendFeedbackIfDue();
   Status SendFeedback(Clock::time_point now, bool asks_for_reply);
   Clock::time_point FeedbackDue() const;
-  // How many bytes are worth a wake-up: many in the middle of a backlog, one otherwise.
-  int LeastBytes() const;
 
   // Constant after construction.
   const StreamOptions options_;
