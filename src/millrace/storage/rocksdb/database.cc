@@ -72,8 +72,9 @@ Status CheckNotHalfGone(const fs::path& database) {
   if (!fs::exists(database, error) || fs::exists(database / "CURRENT", error)) {
     return Status::Ok();
   }
-  for (const fs::directory_entry& entry : fs::directory_iterator(database, error)) {
-    const fs::path extension = entry.path().extension();
+  const fs::directory_iterator end;
+  for (fs::directory_iterator at(database, error); !error && at != end; at.increment(error)) {
+    const fs::path extension = at->path().extension();
     if (extension == ".sst" || extension == ".log") {
       return Corruption(fmt::format(
           "open data_dir {}: the file CURRENT is gone while others are there; restore a "
@@ -129,7 +130,10 @@ Database::~Database() {
     db_->DestroyColumnFamilyHandle(handle).PermitUncheckedError();
   }
   // What was not synced is at most delivered positions; whatever fails here, the WAL has the rest.
-  db_->SyncWAL().PermitUncheckedError();
+  // RocksDB aborts the process if a WAL is synced that a write has failed on.
+  if (latch_->Get().ok()) {
+    db_->SyncWAL().PermitUncheckedError();
+  }
   db_->Close().PermitUncheckedError();
 }
 
