@@ -218,7 +218,10 @@ Status CheckTableEngine(const TableNeed& need, const TableFacts& facts) {
         need.QualifiedName(), facts.engine, remedy));
   }
   // The server may show one pair of brackets around the key.
-  const std::string order_by = WithoutSpaces(fmt::format("{}", fmt::join(need.order_by, ",")));
+  std::string order_by;
+  for (const std::string& column : need.order_by) {
+    order_by += (order_by.empty() ? "" : ",") + WithoutSpaces(QuoteIdentifier(column));
+  }
   const std::string sorting_key = WithoutSpaces(facts.sorting_key);
   if (sorting_key != order_by && sorting_key != "(" + order_by + ")") {
     return FailedPrecondition(fmt::format(

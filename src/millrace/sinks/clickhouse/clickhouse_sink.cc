@@ -84,6 +84,14 @@ Result<std::vector<TableNeed>> ClickHouseSink::MakeNeeds(std::string_view naive_
 
 Result<SinkPosition> ClickHouseSink::Open(std::stop_token stop) {
   Close();
+  Result<SinkPosition> position = Connect(std::move(stop));
+  if (!position.ok()) {
+    Close();
+  }
+  return position;
+}
+
+Result<SinkPosition> ClickHouseSink::Connect(std::stop_token stop) {
   MR_ASSIGN_OR_RETURN(const DeliveryLog::State state, context_.delivery_log->Load());
   PrepareOptions prepare;
   prepare.accept_inexact_views = options_.accept_inexact_views;

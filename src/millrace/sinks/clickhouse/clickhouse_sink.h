@@ -62,6 +62,8 @@ class ClickHouseSink : public Sink {
 
   ClickHouseSink(ClickHouseOptions options, SinkContext context, WallClock clock);
 
+  // Open() but for the clean-up after a failure.
+  Result<SinkPosition> Connect(std::stop_token stop);
   Result<std::vector<TableNeed>> MakeNeeds(std::string_view naive_zone) const;
   Result<std::vector<Block>> MakeBlocks(const DeliveryBatch& batch) const;
   DeliveryPlan MakePlan(const DeliveryBatch& batch, const std::vector<Block>& blocks) const;

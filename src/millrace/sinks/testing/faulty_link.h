@@ -25,7 +25,6 @@ class FaultyLink {
     kPass,
     kStall,        // nothing moves, nothing is closed
     kRefuse,       // connections are closed at once
-    kDropReplies,  // requests go through; at the first byte of a reply the connection is closed
     kCutRequests,  // half of the first piece of a request goes through, then the connection is
                    // closed
   };
@@ -52,11 +51,18 @@ class FaultyLink {
   }
 
   uint16_t port() const { return port_; }
-  void SetMode(Mode mode) { mode_ = mode; }
+  // Holds for every byte that moves after the call.
+  void SetMode(Mode mode) {
+    mode_ = mode;
+    const uint64_t wanted = ++generation_;
+    for (uint64_t seen = seen_; seen < wanted; seen = seen_) {
+      seen_.wait(seen);
+    }
+  }
   // Closes every connection that is open.
   void Cut() { cut_ = true; }
-  // How often kDropReplies or kCutRequests has closed a connection.
-  int faults() const { return faults_; }
+  // The next `n` requests go through, and at the first byte of the reply the connection is closed.
+  void DropReplies(int n) { replies_to_drop_ = n; }
   // Blocks until bytes of a client wait behind kStall.
   void WaitForStalledBytes() const { has_stalled_bytes_.wait(false); }
 
@@ -69,7 +75,10 @@ class FaultyLink {
 
   void Run(std::stop_token stop) {
     while (!stop.stop_requested()) {
+      const uint64_t generation = generation_;
       const Mode mode = mode_;
+      seen_ = generation;
+      seen_.notify_all();
       std::vector<pollfd> fds = {{listener_, POLLIN, 0}};
       for (const Link& link : links_) {
         const auto events = static_cast<int16_t>(mode == Mode::kStall ? 0 : POLLIN);
@@ -151,13 +160,12 @@ class FaultyLink {
       const bool cuts = mode == Mode::kCutRequests && n > 1;
       n = cuts ? n / 2 : n;
       link.closed = n <= 0 || !SendAll(link.server, bytes, static_cast<size_t>(n)) || cuts;
-      faults_ += cuts ? 1 : 0;
     }
     if (from_server && !link.closed) {
       const ssize_t n = recv(link.server, bytes, sizeof(bytes), 0);
-      const bool drops = mode == Mode::kDropReplies && n > 0;
+      const bool drops = n > 0 && replies_to_drop_ > 0;
       link.closed = n <= 0 || drops || !SendAll(link.client, bytes, static_cast<size_t>(n));
-      faults_ += drops ? 1 : 0;
+      replies_to_drop_ -= drops ? 1 : 0;
     }
   }
 
@@ -180,8 +188,10 @@ class FaultyLink {
   uint16_t port_ = 0;
 
   std::atomic<Mode> mode_ = Mode::kPass;
+  std::atomic<uint64_t> generation_ = 0;
+  std::atomic<uint64_t> seen_ = 0;
   std::atomic<bool> cut_ = false;
-  std::atomic<int> faults_ = 0;
+  std::atomic<int> replies_to_drop_ = 0;
   std::atomic<bool> has_stalled_bytes_ = false;
   std::list<Link> links_;  // of thread_ only
   std::jthread thread_;
