@@ -13,18 +13,18 @@
 #include "millrace/sinks/clickhouse/clickhouse_client.h"
 #include "millrace/sinks/clickhouse/clickhouse_schema.h"
 #include "millrace/sinks/clickhouse/clickhouse_sink.h"
-#include "millrace/sinks/testing/sink_conformance.h"
 #include "millrace/sinks/testing/faulty_link.h"
+#include "millrace/sinks/testing/sink_conformance.h"
 
 namespace millrace::sinks::clickhouse {
 namespace {
 
 using testing::EveryTypeStream;
+using testing::FaultyLink;
 using testing::MakeDelivery;
 using testing::MakeStream;
 using testing::MemoryDeliveryLog;
 using testing::OutputWriter;
-using testing::FaultyLink;
 
 std::string ServerUrl() {
   const char* url = std::getenv("MILLRACE_TEST_CLICKHOUSE_URL");
@@ -129,7 +129,7 @@ class Target {
 
 // ---- the conformance suite ----
 
-// ClickHouse's text of a value as AppendValueText() prints it.
+// ClickHouse's text of a value as the conformance suite prints it.
 std::string CanonicalText(const DataType& type, std::string text) {
   const auto replace_all = [&](const std::string& from, const std::string& to) {
     for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {

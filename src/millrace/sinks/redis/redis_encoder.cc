@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "millrace/clients/redis/resp.h"
+#include "millrace/model/value_text.h"
 
 namespace millrace::sinks {
 
@@ -206,9 +207,9 @@ Status RedisEncoder::AppendXadd(const Job& job, size_t row, Key& key, Buffer& to
     redis::AppendUnsignedArgument(to, entry.maxlen);
   }
   scratch_.Clear();
-  AppendUnsigned(scratch_, id->ms);
+  AppendInteger(scratch_, id->ms);
   scratch_.Append("-");
-  AppendUnsigned(scratch_, id->sequence);
+  AppendInteger(scratch_, id->sequence);
   redis::AppendArgument(to, scratch_.view());
   AppendFields(job, row, to);
   if (is_delete) {
