@@ -241,7 +241,7 @@ class Bench:
 
         def read():
             with redis_client.Redis.from_url(self.servers.redis.url) as client:
-                keys = {f"enriched_events:{kind}": "$" for kind in ("podcast", "newsletter", "video")}
+                keys = {f"enriched_events:{kind}": "0" for kind in ("podcast", "newsletter", "video")}
                 while not done.is_set():
                     for key, entries in client.xread(keys, count=1000, block=200):
                         now = time.monotonic()
