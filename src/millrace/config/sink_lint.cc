@@ -42,6 +42,7 @@ class SinkLinter {
       }
     }
     LintEntries();
+    LintStreamLists();
     LintTargets();
     LintUnusedStreams();
     LintRetries();
@@ -90,6 +91,33 @@ class SinkLinter {
       }
       LintEarlyResults(entry, *found->second);
       LintSortingKey(entry.section, *found->second);
+    }
+  }
+
+  // `streams` of a sink that takes rows as they are.
+  static bool HasStreamList(const SinkConfig& sink) {
+    return sink.section.Knows("streams") && IsGiven(sink.section, "streams");
+  }
+
+  void LintStreamLists() {
+    std::vector<std::string> names;
+    for (const StreamConfig& stream : context_.config.streams) {
+      names.push_back(stream.name);
+    }
+    for (const SinkConfig& sink : context_.config.sinks) {
+      if (!HasStreamList(sink)) {
+        continue;
+      }
+      const std::vector<std::string> listed = sink.section.GetStringList("streams");
+      for (size_t i = 0; i < listed.size(); ++i) {
+        if (!streams_.contains(listed[i])) {
+          context_.findings.Error(sink.section.LocationOf("streams", i),
+                                  sink.section.PathOf("streams") + "[" + std::to_string(i) +
+                                      "]: there is no stream" + QuoteIfPlain(listed[i]) +
+                                      Suggest(listed[i], names),
+                                  "unknown-stream");
+        }
+      }
     }
   }
 
@@ -225,6 +253,14 @@ class SinkLinter {
         return;
       }
       used.insert(entry.section.GetString("stream"));
+    }
+    for (const SinkConfig& sink : context_.config.sinks) {
+      if (HasStreamList(sink)) {
+        const std::vector<std::string> listed = sink.section.GetStringList("streams");
+        used.insert(listed.begin(), listed.end());
+      } else if (sink.section.Knows("streams") && sink.section.IsUnknown("streams")) {
+        return;
+      }
     }
     for (const StreamConfig& stream : context_.config.streams) {
       used.insert(stream.from.stream);

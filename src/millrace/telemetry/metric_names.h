@@ -120,7 +120,7 @@ inline constexpr MetricSpec kDeadLetterRows{
     .type = MetricType::kCounter,
     .labels = {"stream", "reason"},
     .help = "Rows put into the dead letter queue.",
-    .question = "Does data arrive that cannot be delivered? `millrace dlq list` shows which.",
+    .question = "Does data arrive that cannot be delivered?",
 };
 inline constexpr MetricSpec kBackpressureActive{
     .name = "millrace_backpressure_active",

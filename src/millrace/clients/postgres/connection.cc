@@ -66,6 +66,12 @@ ConnectError ParseConnectError(std::string_view message) {
   return {"", std::string(line)};
 }
 
+// libpq refuses an option of the URL, which another try would not mend.
+bool IsWrongOption(std::string_view cause) {
+  return cause.starts_with("invalid port number") ||
+         (cause.starts_with("invalid ") && cause.find(" value") != std::string_view::npos);
+}
+
 // What a URL says, with libpq's rules.
 struct UrlParts {
   std::string host;
@@ -250,6 +256,10 @@ Result<std::unique_ptr<Connection>> Connection::Connect(const std::string& url,
   }
   if (next == PGRES_POLLING_FAILED) {
     const ConnectError error = ParseConnectError(PQerrorMessage(conn));
+    if (IsWrongOption(error.cause)) {
+      return InvalidArgument(fmt::format("connect to PostgreSQL at {}: {}: correct the URL",
+                                         connection->peer_, error.cause));
+    }
     return Status(CodeOfSqlState(error.sqlstate),
                   fmt::format("connect to PostgreSQL at {}: {}", connection->peer_, error.cause));
   }

@@ -328,8 +328,7 @@ Result<std::optional<Offset>> ClickHouseSink::ReadPosition() {
     if (found == uuids.end() || found->second != prepared_[i].uuid) {
       return FailedPrecondition(
           fmt::format("table {} was dropped or replaced, with the rows that were delivered to it: "
-                      "restore it, or "
-                      "rebuild the sink with `millrace replay`",
+                      "restore it, or rebuild what the sink holds in a new data_dir",
                       needs_[i].QualifiedName()));
     }
   }

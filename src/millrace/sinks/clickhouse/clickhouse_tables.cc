@@ -175,16 +175,14 @@ class TablePreparer {
     if (options_.planned_tables.count(need.table) != 0) {
       return FailedPrecondition(
           fmt::format("table {} is gone, with the rows that were delivered to it: restore it, or "
-                      "rebuild the sink with `millrace replay`",
+                      "rebuild what the sink holds in a new data_dir",
                       need.QualifiedName()));
     }
     MR_RETURN_IF_ERROR(client_.Execute(CreateTableSql(need), stop_)
                            .WithContext(fmt::format("create table {}", need.QualifiedName())));
     if (options_.has_position) {
-      log_.Warn(
-          "Table created in a sink that has delivered before: it gets rows from here on only; "
-          "`millrace replay` fills in those before",
-          {{"table", need.QualifiedName()}});
+      log_.Warn("Table created in a sink that has delivered before: it gets rows from here on only",
+                {{"table", need.QualifiedName()}});
     } else {
       log_.Info("Table created", {{"table", need.QualifiedName()}});
     }

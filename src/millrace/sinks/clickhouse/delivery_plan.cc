@@ -167,8 +167,8 @@ Status CheckSamePlan(const DeliveryPlan& open, const DeliveryPlan& rebuilt) {
         (same_encoder && (was.byte_count != is.byte_count || was.checksum != is.checksum))) {
       return Corruption(fmt::format(
           "the rows of {} for table {}.{} are not those that were planned ({} rows then, {} now): "
-          "nothing was sent under the used token; restore data_dir from a backup, or rebuild the "
-          "sink with `millrace replay`",
+          "nothing was sent under the used token; restore data_dir from a backup, or rebuild "
+          "what the sink holds in a new data_dir",
           range, was.database, was.table, was.row_count, is.row_count));
     }
   }

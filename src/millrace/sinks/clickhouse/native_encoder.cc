@@ -416,8 +416,8 @@ Result<NativeEncoder::SliceColumn> NativeEncoder::FindSliceColumn(size_t index,
     found.converted = std::make_unique<Column>(Widened(values, slice.begin, slice.end, type));
   } else {
     return FailedPrecondition(fmt::format(
-        "rows of an older version of the stream hold {}, which does not widen to {}; take the "
-        "table's rows again with `millrace snapshot`",
+        "rows of an older version of the stream hold {}, which does not widen to {}; rebuild "
+        "what the sink holds in a new data_dir",
         values.type().ToString(), type.ToString()));
   }
   if (found.converted) {

@@ -58,7 +58,8 @@ Result<std::unique_ptr<Sink>> MakeKafkaSink(const config::Section& section, Sink
 Status CheckKafkaTarget(const config::Section& section, const telemetry::Logger& log) {
   MR_ASSIGN_OR_RETURN(const KafkaSinkOptions options, ParseKafkaOptions(section));
   MR_ASSIGN_OR_RETURN(const auto admin, kafka::KafkaAdmin::Make(options.kafka, log));
-  return admin->CheckBroker(steady_clock::now() + kReadTimeout);
+  return admin->CheckBroker(steady_clock::now() + kReadTimeout)
+      .WithContext(fmt::format("Kafka at {}", options.kafka.brokers));
 }
 
 }  // namespace
@@ -144,6 +145,14 @@ Status KafkaSink::StartProducer(const kafka::KafkaProducerOptions& options,
 
 Result<SinkPosition> KafkaSink::Open(std::stop_token stop) {
   Close();
+  Result<SinkPosition> position = Connect(stop);
+  if (!position.ok()) {
+    return position.status().WithContext(fmt::format("Kafka at {}", options_.kafka.brokers));
+  }
+  return position;
+}
+
+Result<SinkPosition> KafkaSink::Connect(const std::stop_token& stop) {
   kafka::KafkaProducerOptions options{.kafka = options_.kafka,
                                       .transactional_id = transactional_id_};
   MR_RETURN_IF_ERROR(PrepareTopics(options, stop));

@@ -44,6 +44,7 @@ class KafkaSink : public Sink {
     size_t message_bytes_max = 0;
   };
 
+  Result<SinkPosition> Connect(const std::stop_token& stop);
   Status PrepareTopics(kafka::KafkaProducerOptions& producer, const std::stop_token& stop);
   Status StartProducer(const kafka::KafkaProducerOptions& options, const std::stop_token& stop);
   Result<std::optional<Offset>> ReadPositionUntil(kafka::Deadline deadline,

@@ -424,7 +424,8 @@ Status RedisSink::CheckResults(const RedisReply& results) const {
   return FailedPrecondition(fmt::format(
       "{} commands failed inside EXEC, the first ({}) at template '{}' of stream '{}'; Redis does "
       "not roll back, the rest of the delivery and the position stand, so that these rows are "
-      "missing there: find out who changed the key, then deliver again with `millrace replay`",
+      "missing there: find out who changed the key, then rebuild what the sink "
+      "holds in a new data_dir",
       failures, kind, write.key.text(), write.stream));
 }
 

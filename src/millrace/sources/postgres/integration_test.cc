@@ -624,7 +624,7 @@ TEST_F(SourceTest, AlteredTablesStopWithTheRemedy) {
   const Status status = PollUntil([] { return false; });
   EXPECT_EQ(status.code(), Code::kFailedPrecondition) << status.ToString();
   EXPECT_THAT(status.message(), HasSubstr("column 'extra' was added"));
-  EXPECT_THAT(status.message(), HasSubstr("millrace slot drop"));
+  EXPECT_THAT(status.message(), HasSubstr("pg_drop_replication_slot"));
   EXPECT_FALSE(Has(2));
 }
 

@@ -119,8 +119,8 @@ Status PostgresSource::StartFresh(const SourceState& state, const SystemInfo& sy
     if (!state.slot_pending || state.system_identifier != system.system_identifier) {
       return FailedPrecondition(fmt::format(
           "replication slot '{}' exists, and data_dir knows nothing of it: start with the data_dir "
-          "that it belongs to, restore a backup of it, or drop the slot (`millrace slot drop`)",
-          config_.slot));
+          "that it belongs to, restore a backup of it, or drop the slot ({} on the server)",
+          config_.slot, DropSlotStatement(config_.slot)));
     }
     log_.Info("Dropping the slot that an unfinished start left behind");
     MR_RETURN_IF_ERROR(DropSlot(*control_, config_.slot, kDropSlotWait));

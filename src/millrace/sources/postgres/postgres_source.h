@@ -93,7 +93,7 @@ std::unique_ptr<Source> MakePostgresSource(PostgresSourceConfig config, telemetr
 // `millrace check`: what the server needs for this pipeline, without changing anything.
 std::vector<CheckFinding> CheckPostgres(const PostgresSourceConfig& config);
 
-// `millrace slot show` and `millrace slot drop`. kUnavailable with the pid while it is in use.
+// Shows and drops the slot. kUnavailable with the pid while it is in use.
 Result<std::optional<SlotInfo>> ShowPostgresSlot(const PostgresSourceConfig& config);
 Status DropPostgresSlot(const PostgresSourceConfig& config);
 

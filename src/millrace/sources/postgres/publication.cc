@@ -10,6 +10,7 @@
 #include <fmt/ranges.h>
 
 #include "millrace/clients/postgres/quoting.h"
+#include "millrace/sources/postgres/slot.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -206,8 +207,8 @@ Result<std::vector<std::string>> EnsurePublications(pg::Connection& connection,
         "table {} is not in publication '{}', so that its changes since this data_dir began are "
         "not "
         "known, and this version cannot add a table to a running pipeline: take it out of "
-        "source.tables, or set the pipeline up again (`millrace slot drop`, an empty data_dir)",
-        fmt::join(plan.joining, ", "), config.publication));
+        "source.tables, or set the pipeline up again ({} on the server, then an empty data_dir)",
+        fmt::join(plan.joining, ", "), config.publication, DropSlotStatement(config.slot)));
   }
   if (plan.statements.empty()) {
     return std::move(plan.names);

@@ -15,7 +15,9 @@ using Column = RelationMessage::Column;
 Status Altered(const SourceTable& table, std::string_view what) {
   return FailedPrecondition(fmt::format(
       "table {}: {}; this version cannot follow a change of a table's columns or key: set the "
-      "pipeline up again (stop it, run `millrace slot drop`, start with an empty data_dir)",
+      "pipeline up again (stop it, drop its slot with pg_drop_replication_slot, start with an "
+      "empty "
+      "data_dir)",
       table.table->FullName(), what));
 }
 

@@ -20,10 +20,10 @@ T Number(std::string_view text) {
 
 constexpr std::chrono::milliseconds kDropRetryWait{100};
 
-constexpr std::string_view kChoices =
-    "start with the data_dir that the slot belongs to, restore a backup of it, or set the pipeline "
-    "up "
-    "again (`millrace slot drop`, then an empty data_dir)";
+std::string SetUpAgain(const std::string& slot) {
+  return fmt::format("set the pipeline up again ({} on the server, then an empty data_dir)",
+                     DropSlotStatement(slot));
+}
 
 Status Refuse(const std::string& name, std::string_view why, std::string_view choices) {
   return FailedPrecondition(fmt::format("replication slot '{}' {}: {}", name, why, choices));
@@ -133,8 +133,7 @@ Status CheckSlotServes(const std::string& name, const std::optional<SlotInfo>& s
             "was invalidated by the server ({}), so that changes since {} are gone",
             slot->invalidation_reason.empty() ? "its WAL was removed" : slot->invalidation_reason,
             FormatLsn(position.end_lsn)),
-        "set the pipeline up again (`millrace slot drop`, then an empty data_dir), and raise "
-        "max_slot_wal_keep_size on the server");
+        SetUpAgain(name) + ", and raise max_slot_wal_keep_size there");
   }
   if (slot->two_phase) {
     return Refuse(name,
@@ -145,13 +144,18 @@ Status CheckSlotServes(const std::string& name, const std::optional<SlotInfo>& s
     return Refuse(name,
                   fmt::format("has moved past what this data_dir holds ({} against {})",
                               FormatLsn(*slot->confirmed_flush_lsn), FormatLsn(position.end_lsn)),
-                  kChoices);
+                  "start with the data_dir that the slot belongs to, restore a backup of it, or " +
+                      SetUpAgain(name));
   }
   if (slot->is_active) {
     return Unavailable(fmt::format("replication slot '{}' is active for PID {} of the server", name,
                                    slot->active_pid));
   }
   return Status::Ok();
+}
+
+std::string DropSlotStatement(const std::string& slot) {
+  return fmt::format("SELECT pg_drop_replication_slot({})", pg::QuoteLiteral(slot));
 }
 
 Status DropSlot(pg::Connection& connection, const std::string& slot,
@@ -167,8 +171,7 @@ Status DropSlot(pg::Connection& connection, const std::string& slot,
       status = Unavailable(fmt::format("replication slot '{}' is active for PID {} of the server",
                                        slot, info->active_pid));
     } else {
-      const Result<pg::QueryResult> dropped = connection.Exec(
-          fmt::format("SELECT pg_drop_replication_slot({})", pg::QuoteLiteral(slot)));
+      const Result<pg::QueryResult> dropped = connection.Exec(DropSlotStatement(slot));
       if (dropped.ok() || dropped.status().code() == Code::kNotFound) {
         return Status::Ok();
       }

@@ -50,6 +50,9 @@ Status CheckServerIsOurs(const SystemInfo& system, const SourceState& state);
 Status CheckSlotServes(const std::string& name, const std::optional<SlotInfo>& slot,
                        const SystemInfo& system, const SourceState& state);
 
+// The SQL by which an operator drops the slot.
+std::string DropSlotStatement(const std::string& slot);
+
 // Drops the slot, waiting up to `wait` while it is active. OK if there is none. An active slot is
 // never taken from its reader: kUnavailable with the pid then.
 Status DropSlot(pg::Connection& connection, const std::string& slot,
