@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "millrace/clients/redis/resp.h"
+#include "millrace/model/value_text.h"
 
 namespace millrace::sinks {
 
@@ -203,9 +204,9 @@ Status RedisEncoder::AppendXadd(const Job& job, size_t row, Key& key, Buffer& to
   to.Append(kXadd);
   redis::AppendArgument(to, key.name);
   scratch_.Clear();
-  AppendUnsigned(scratch_, id->ms);
+  AppendInteger(scratch_, id->ms);
   scratch_.Append("-");
-  AppendUnsigned(scratch_, id->sequence);
+  AppendInteger(scratch_, id->sequence);
   redis::AppendArgument(to, scratch_.view());
   AppendFields(job, row, to);
   if (is_delete) {
