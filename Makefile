@@ -4,10 +4,10 @@ JOBS ?= $(shell nproc)
 FORMATTED = $(shell git ls-files '*.cc' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help build release test check format tidy clean
+.PHONY: help build release test test-integration check bench run-example docs format tidy clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 build:  ## compile everything (PRESET=debug)
 	cmake --preset $(PRESET)
@@ -18,6 +18,18 @@ release:  ## compile build/release/millrace as users run it
 
 test: build  ## build, then every unit test and rule of STYLE.md
 	ctest --preset $(PRESET) -j $(JOBS)
+
+test-integration: release  ## real servers, crashes and faults against build/release
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration
+
+bench: release  ## throughput and latency on real servers, as a table
+	/usr/bin/python3 benchmarks/pipeline/bench.py
+
+run-example:  ## the engagement example with a load, on this machine
+	./setup.sh
+
+docs: release  ## write docs/reference again
+	for page in config metrics errors; do build/release/millrace docs $$page > docs/reference/$$page.md; done
 
 check: test tidy  ## what a change has to pass: test, then tidy
 

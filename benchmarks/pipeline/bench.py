@@ -30,6 +30,7 @@ import redis as redis_client  # noqa: E402
 from servers import ClickHouse, Kafka, Millrace, Postgres, Redis  # noqa: E402
 
 CONTENTS = 10_000
+WRITERS = 8
 LOAD = """
 INSERT INTO engagement_events (content_id, user_id, event_type, event_ts, duration_ms, device, raw_payload)
 SELECT ids[1 + (random() * (array_length(ids, 1) - 1))::int], gen_random_uuid(),
@@ -201,9 +202,7 @@ class Bench:
         load(self.connection, rows, transaction_rows)
         target = self.wal_end()
         reference = self.time_recvlogical(target)
-        with self.connection.cursor() as cursor:
-            cursor.execute("CHECKPOINT")
-        self.connection.commit()
+        self.servers.postgres.sql("CHECKPOINT")
 
         before = self.servers.cpu_seconds()
         start = time.monotonic()
@@ -242,7 +241,7 @@ class Bench:
 
         def read():
             with redis_client.Redis.from_url(self.servers.redis.url) as client:
-                keys = {f"enriched_events:{kind}": "$" for kind in ("podcast", "newsletter", "video")}
+                keys = {f"enriched_events:{kind}": "0" for kind in ("podcast", "newsletter", "video")}
                 while not done.is_set():
                     for key, entries in client.xread(keys, count=1000, block=200):
                         now = time.monotonic()
@@ -250,23 +249,41 @@ class Bench:
                         for _, fields in entries:
                             arrived[int(fields[b"event_id"])] = now
 
+        committed = {}
+
+        def write(number):
+            """Its share of the commits, at fixed times; each connection waits for its own."""
+            connection = psycopg2.connect(self.connection.dsn)
+            with connection.cursor() as cursor:
+                for i in range(number, rate * seconds, WRITERS):
+                    wait = begin + i / rate - time.monotonic()
+                    if wait > 0:
+                        time.sleep(wait)
+                    cursor.execute(
+                        "INSERT INTO engagement_events (content_id, user_id, event_type, event_ts,"
+                        " duration_ms, device, raw_payload) VALUES (%s, gen_random_uuid(), 'play',"
+                        " now(), %s, 'ios', '{\"session\": 1, \"quality\": \"hd\"}') RETURNING id",
+                        (contents[i % len(contents)], i),
+                    )
+                    (event,) = cursor.fetchone()
+                    connection.commit()
+                    committed[event] = time.monotonic()
+            connection.close()
+
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT id::text FROM content LIMIT 1000")
+            contents = [row[0] for row in cursor.fetchall()]
+        self.connection.commit()
         reader = threading.Thread(target=read)
         reader.start()
         time.sleep(1)
-        committed = {}
-        with self.connection.cursor() as cursor:
-            cursor.execute("PREPARE one AS " + LOAD.replace("%%", "%").replace("%(rows)s", "1") + " RETURNING id")
-            self.connection.commit()
-            begin = time.monotonic()
-            for i in range(rate * seconds):
-                wait = begin + i / rate - time.monotonic()
-                if wait > 0:
-                    time.sleep(wait)
-                cursor.execute("EXECUTE one")
-                (event,) = cursor.fetchone()
-                self.connection.commit()
-                committed[event] = time.monotonic()
-            achieved = len(committed) / (time.monotonic() - begin)
+        begin = time.monotonic()
+        writers = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        achieved = len(committed) / (time.monotonic() - begin)
         deadline = time.monotonic() + 10
         while len(arrived) < len(committed) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstdint>
+#include <chrono>
 #include <memory>
 #include <string>
 
-#include "millrace/admin/admin_config.h"
 #include "millrace/common/status.h"
 #include "millrace/pipeline/status_snapshot.h"
 #include "millrace/telemetry/log.h"
 #include "millrace/telemetry/metrics.h"
 
 namespace millrace::admin {
+
+struct AdminOptions {
+  std::string host = "127.0.0.1";  // without brackets; empty: every IPv4 address
+  int port = 7070;                 // 0: the system chooses
+  std::string token;               // empty: none asked for; config allows that on loopback only
+  // A status older than this means that the pipeline no longer answers: not ready.
+  std::chrono::milliseconds status_age_max{30'000};
+};
 
 // AdminServer answers over HTTP, one request a connection:
 //
@@ -22,13 +29,14 @@ namespace millrace::admin {
 //   GET /api/v1/status  the StatusSnapshot as JSON; see status_json.h
 //
 // With a token every path but /healthz, /readyz and /metrics asks for `Authorization: Bearer
-// TOKEN`. A Host header that is neither an address, localhost, the host of `listen` nor allowed is
-// refused.
+// TOKEN`. Without one, only requests whose Host header names loopback are answered: a web page that
+// points its own name at this address (DNS rebinding) sends that name.
 //
 // Lifecycle: Start(), Stop(); the destructor stops too.
 //
-// Threads: any thread may call any method, one at a time. Four threads `mr-admin` serve one
-// connection each, for at most 5 s and 8 KiB of request; further ones wait in the kernel's queue.
+// Threads: any thread may call any method, one at a time. Five threads `mr-admin`: one accepts,
+// four serve a connection each, for at most 2 s and 8 KiB of request; further ones wait in the
+// kernel's queue.
 class AdminServer {
  public:
   // `board` and `metrics` outlive the server.
@@ -38,14 +46,14 @@ class AdminServer {
   AdminServer(const AdminServer&) = delete;
   AdminServer& operator=(const AdminServer&) = delete;
 
-  // Listens. kInvalidArgument for options that ValidateAdminOptions() refuses; kFailedPrecondition
-  // or kPermissionDenied with the remedy if the address is taken or not ours.
+  // Listens. kFailedPrecondition or kPermissionDenied with the remedy if the address is taken or
+  // not ours.
   Status Start();
 
-  // The port that it listens on, also where `listen` said 0. REQUIRES: Start() succeeded.
-  uint16_t port() const;
+  // The port that it listens on, also where the options said 0. REQUIRES: Start() succeeded.
+  int port() const;
 
-  // Ends open connections and returns in less than a second. May be called more than once.
+  // Finishes open connections, which takes 2 s at most. May be called more than once.
   void Stop();
 
  private:

@@ -29,10 +29,10 @@ using testing::StartsWith;
 // A TCP connection to the server under test.
 class TestClient {
  public:
-  explicit TestClient(uint16_t port) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
+  explicit TestClient(int port) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
-    address.sin_port = htons(port);
+    address.sin_port = htons(static_cast<uint16_t>(port));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
   }
@@ -62,7 +62,7 @@ class TestClient {
 class AdminServerTest : public testing::Test {
  protected:
   AdminServer& Start(AdminOptions options = {}) {
-    options.listen = "127.0.0.1:0";
+    options.port = 0;
     server_ =
         std::make_unique<AdminServer>(std::move(options), board_, metrics_, telemetry::Logger());
     const Status status = server_->Start();
@@ -165,10 +165,10 @@ TEST_F(AdminServerTest, TheTokenGuardsAllButProbesAndMetrics) {
   EXPECT_THAT(Get("/"), Not(HasSubstr("s3cret")));
 }
 
-TEST_F(AdminServerTest, OtherHostNamesAreRefused) {
-  Start({.allowed_hosts = {"Metrics.Internal"}});
-  for (const char* host : {"127.0.0.1", "127.0.0.1:7070", "[::1]:7070", "localhost", "LOCALHOST:80",
-                           "192.168.1.7:7070", "metrics.internal:7070"}) {
+TEST_F(AdminServerTest, WithoutATokenOtherHostNamesAreRefused) {
+  Start();
+  for (const char* host :
+       {"127.0.0.1", "127.0.0.1:7070", "[::1]:7070", "[::1]", "localhost", "LOCALHOST:80"}) {
     EXPECT_THAT(Get("/healthz", std::string("Host: ") + host + "\r\n"), StartsWith("HTTP/1.1 200 "))
         << host;
   }
@@ -180,6 +180,11 @@ TEST_F(AdminServerTest, OtherHostNamesAreRefused) {
   EXPECT_THAT(Get("/healthz", "Host: localhost\r\nHost: evil.example\r\n"),
               StartsWith("HTTP/1.1 403 "));
   EXPECT_THAT(Exchange("GET /healthz HTTP/1.0\r\n\r\n"), HasSubstr("200 OK"));
+}
+
+TEST_F(AdminServerTest, WithATokenEveryHostNameIsAnswered) {
+  Start({.token = "s3cret"});
+  EXPECT_THAT(Get("/healthz", "Host: millrace.internal:7070\r\n"), StartsWith("HTTP/1.1 200 "));
 }
 
 TEST_F(AdminServerTest, OnlyReadingIsAnswered) {
@@ -235,11 +240,20 @@ TEST_F(AdminServerTest, ManyClientsAreAnswered) {
   EXPECT_THAT(answered, testing::Each(25));
 }
 
-TEST_F(AdminServerTest, StopEndsOpenConnectionsAtOnce) {
+TEST_F(AdminServerTest, ARequestWithoutEndIsCutOff) {
   AdminServer& server = Start();
-  // More clients than threads: silent, half a request, and one that nobody accepts.
+  TestClient client(server.port());
+  for (int i = 0; i < 1000 && client.Send(std::string(10000, 'x')); ++i) {
+  }
+  client.Receive();
+  EXPECT_FALSE(client.Send("x"));
+}
+
+// More clients than threads: silent, half a request, and some that are not served.
+TEST_F(AdminServerTest, StopEndsOpenConnections) {
+  AdminServer& server = Start();
   std::vector<std::unique_ptr<TestClient>> clients;
-  for (int i = 0; i < 6; ++i) {
+  for (int i = 0; i < 9; ++i) {
     clients.push_back(std::make_unique<TestClient>(server.port()));
     if (i % 2 == 0) {
       clients.back()->Send("GET /healthz HTT");
@@ -247,18 +261,17 @@ TEST_F(AdminServerTest, StopEndsOpenConnectionsAtOnce) {
   }
   const auto begin = steady_clock::now();
   server.Stop();
-  EXPECT_LT(steady_clock::now() - begin, milliseconds(1000));
+  EXPECT_LT(steady_clock::now() - begin, milliseconds(3000));
   EXPECT_EQ(clients.front()->Receive(), "");
   server.Stop();
 }
 
 TEST_F(AdminServerTest, ABusyPortIsAnErrorWithTheRemedy) {
   const AdminServer& first = Start();
-  const std::string listen = "127.0.0.1:" + std::to_string(first.port());
-  AdminServer second({.listen = listen}, board_, metrics_, telemetry::Logger());
+  AdminServer second({.port = first.port()}, board_, metrics_, telemetry::Logger());
   const Status status = second.Start();
   EXPECT_EQ(status.code(), Code::kFailedPrecondition);
-  EXPECT_EQ(status.message(), "listen on " + listen +
+  EXPECT_EQ(status.message(), "listen on 127.0.0.1:" + std::to_string(first.port()) +
                                   ": Address already in use; stop the process that holds the port, "
                                   "or set admin.listen to another one");
   server_->Stop();
@@ -266,10 +279,8 @@ TEST_F(AdminServerTest, ABusyPortIsAnErrorWithTheRemedy) {
 }
 
 TEST_F(AdminServerTest, AddressesThatAreNotOursAreRefused) {
-  AdminServer foreign({.listen = "192.0.2.1:0", .token = "t"}, board_, metrics_, {});
+  AdminServer foreign({.host = "192.0.2.1", .port = 0, .token = "t"}, board_, metrics_, {});
   EXPECT_EQ(foreign.Start().code(), Code::kFailedPrecondition);
-  AdminServer open({.listen = "0.0.0.0:0"}, board_, metrics_, {});
-  EXPECT_EQ(open.Start().code(), Code::kInvalidArgument);
 }
 
 TEST_F(AdminServerTest, TheThreadsHaveTheirName) {
@@ -281,8 +292,7 @@ TEST_F(AdminServerTest, TheThreadsHaveTheirName) {
     const std::string name{std::istreambuf_iterator<char>(comm), std::istreambuf_iterator<char>()};
     named += name == "mr-admin\n" ? 1 : 0;
   }
-  EXPECT_GE(named, 1);
-  EXPECT_LE(named, 4);
+  EXPECT_EQ(named, 5);
 }
 
 }  // namespace

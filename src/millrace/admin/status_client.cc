@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 #include <httplib.h>
 
-#include "millrace/admin/listen_address.h"
+#include "millrace/config/listen_address.h"
 
 namespace millrace::admin {
 namespace {
@@ -23,21 +23,22 @@ bool HasControlCharacter(const std::string& text) {
 
 }  // namespace
 
-Result<std::string> FetchStatus(const std::string& listen, const std::string& token) {
-  MR_ASSIGN_OR_RETURN(ListenAddress address, ParseListenAddress(listen));
-  if (address.is_any()) {
-    address.host = address.host.find(':') == std::string::npos ? "127.0.0.1" : "::1";
+Result<std::string> FetchStatus(std::string host, int port, const std::string& token) {
+  if (host.empty() || host == "0.0.0.0") {
+    host = "127.0.0.1";
+  } else if (host == "::") {
+    host = "::1";
   }
-  const std::string what =
-      fmt::format("ask http://{}/api/v1/status for the status", address.ToString());
+  const std::string address = config::FormatListenAddress(host, port);
+  const std::string what = fmt::format("ask http://{}/api/v1/status for the status", address);
   if (HasControlCharacter(token)) {
     return InvalidArgument(what + ": admin.token has a control character");
   }
-  httplib::Client client(address.host, address.port);
+  httplib::Client client(host, port);
   client.set_connection_timeout(kConnectSeconds);
   client.set_read_timeout(kAnswerSeconds);
   client.set_keep_alive(false);
-  httplib::Headers headers = {{"Host", address.ToString()}};
+  httplib::Headers headers = {{"Host", address}};
   if (!token.empty()) {
     headers.emplace("Authorization", "Bearer " + token);
   }

@@ -7,9 +7,10 @@
 
 namespace millrace::admin {
 
-// Asks the pipeline whose admin server listens on `listen` for /api/v1/status and returns the JSON.
-// An address of all interfaces is asked on loopback. Blocks for 5 s at most. kUnavailable if nobody
-// answers, kPermissionDenied if the token is wrong, kCorruption if the answer is another program's.
-Result<std::string> FetchStatus(const std::string& listen, const std::string& token);
+// Asks the pipeline whose admin server listens on `host` (without brackets) and `port` for
+// /api/v1/status and returns the JSON. Where it listens on all interfaces, loopback is asked.
+// Blocks for 5 s at most. kUnavailable if nobody answers, kPermissionDenied if the token is wrong,
+// kCorruption if the answer is another program's.
+Result<std::string> FetchStatus(std::string host, int port, const std::string& token);
 
 }  // namespace millrace::admin

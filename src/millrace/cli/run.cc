@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // millrace run -c FILE
-#include <pthread.h>
-#include <unistd.h>
-
 #include <csignal>
 #include <cstdio>
 #include <memory>
@@ -11,6 +8,8 @@
 #include <thread>
 
 #include <CLI/CLI.hpp>
+#include <pthread.h>
+#include <unistd.h>
 
 #include "millrace/admin/admin_server.h"
 #include "millrace/cli/command.h"
@@ -89,14 +88,15 @@ int Run(const RunOptions& options, const Components& components) {
     return kExitUsage;
   }
   if (options.role != "all") {
-    std::fprintf(stderr, "millrace: this version runs --role all only: everything in one process\n");
+    std::fprintf(stderr,
+                 "millrace: this version runs --role all only: everything in one process\n");
     return kExitUsage;
   }
   SignalStop signals;
   const telemetry::Logger log =
-      telemetry::MakeStderrLogger(ParseLevel(options.log_level),
-                                  options.log_format == "json" ? telemetry::LogFormat::kJson
-                                                               : telemetry::LogFormat::kText)
+      telemetry::MakeStderrLogger(ParseLevel(options.log_level), options.log_format == "json"
+                                                                     ? telemetry::LogFormat::kJson
+                                                                     : telemetry::LogFormat::kText)
           .With("pipeline", config->pipeline);
   telemetry::MetricsRegistry registry(config->pipeline);
   telemetry::PipelineMetrics metrics(registry);
@@ -104,8 +104,8 @@ int Run(const RunOptions& options, const Components& components) {
   std::unique_ptr<admin::AdminServer> server;
   if (config->admin.is_configured) {
     server = std::make_unique<admin::AdminServer>(
-        admin::AdminOptions{.listen = config->admin.section.GetString("listen"),
-                            .token = config->admin.token},
+        admin::AdminOptions{
+            .host = config->admin.host, .port = config->admin.port, .token = config->admin.token},
         board, registry, log.With("component", "admin"));
     if (const Status status = server->Start(); !status.ok()) {
       return Fail(status);

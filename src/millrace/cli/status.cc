@@ -31,7 +31,7 @@ int PrintStatus(const StatusOptions& options, const Components& components) {
         "`admin: {listen: 127.0.0.1:7070}` and start it again"));
   }
   const Result<std::string> json =
-      admin::FetchStatus(config->admin.section.GetString("listen"), config->admin.token);
+      admin::FetchStatus(config->admin.host, config->admin.port, config->admin.token);
   if (!json.ok()) {
     return Fail(json.status());
   }

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <utility>
 
+#include "millrace/config/listen_address.h"
 #include "millrace/config/pipeline_lint.h"
 #include "millrace/config/references.h"
 #include "millrace/config/scalar_text.h"

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "millrace/config/lint_context.h"
+#include "millrace/config/listen_address.h"
 #include "millrace/config/scalar_text.h"
 
 namespace millrace::config {
@@ -133,31 +134,6 @@ void LintContext::AddUnlessCaused(const std::string& path,
     }
     findings.Add(std::move(finding));
   }
-}
-
-std::optional<std::pair<std::string, int>> ParseListenAddress(std::string_view text) {
-  const size_t colon = text.rfind(':');
-  if (colon == std::string_view::npos) {
-    return std::nullopt;
-  }
-  std::string_view host = text.substr(0, colon);
-  const std::optional<int64_t> port = ParseInteger(text.substr(colon + 1));
-  if (!port || *port < 0 || *port > 65535) {
-    return std::nullopt;
-  }
-  if (host.starts_with('[') && host.ends_with(']') && host.size() > 2) {
-    host = host.substr(1, host.size() - 2);
-  } else if (host.find_first_of(":[] /") != std::string_view::npos) {
-    return std::nullopt;
-  }
-  return std::pair(std::string(host), static_cast<int>(*port));
-}
-
-bool IsLoopback(std::string_view host) {
-  // Only numbers in dots: 127.example.com is another host.
-  const bool is_ipv4 =
-      std::all_of(host.begin(), host.end(), [](char c) { return IsDigit(c) || c == '.'; });
-  return host == "localhost" || host == "::1" || (is_ipv4 && host.starts_with("127."));
 }
 
 void LintPipeline(const PipelineConfig& config, const LoadOptions& options, Findings& findings) {

@@ -112,6 +112,7 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   metrics_.BatchCommitted(batch.row_count, SecondsSince(commit_start));
   MR_FAILPOINT("engine.after_commit");
 
+  source_rows_ += batch.row_count;
   if (!batch.transactions.empty()) {
     last_commit_ts_ = batch.transactions.back().commit_ts;
   }

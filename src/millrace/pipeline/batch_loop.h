@@ -38,6 +38,9 @@ class BatchLoop {
 
   // Commit time of the newest durable transaction; 0 before the first.
   TimestampMicros last_commit_ts() const { return last_commit_ts_.load(); }
+  // Changes that are durable, since the start of this process.
+  uint64_t source_rows() const { return source_rows_.load(); }
+  // Outputs of a stream, since the start of this process.
   uint64_t stream_rows(size_t stream) const { return stream_rows_[stream].load(); }
 
  private:
@@ -56,6 +59,7 @@ class BatchLoop {
   telemetry::PipelineMetrics& metrics_;
   const telemetry::Logger log_;
   std::atomic<TimestampMicros> last_commit_ts_ = 0;
+  std::atomic<uint64_t> source_rows_ = 0;
   std::vector<std::atomic<uint64_t>> stream_rows_;
 };
 

@@ -41,6 +41,7 @@ class OutputBuilder {
   static Result<std::unique_ptr<OutputBuilder>> Make(Options options, storage::Store& store);
 
   const StreamPtr& stream() const { return options_.stream; }
+  storage::StateTableId state() const { return state_; }
 
   // One output batch for the driving table's `changes`, and the state changes that belong to it.
   // `batch` is that of the changes. first_offset and epoch of the result are the caller's to set.

@@ -20,6 +20,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kStatusInterval{250};
+// Dropping output costs a synced write.
+constexpr milliseconds kDropInterval{1'000};  // and how often rates are measured
 // SIGTERM promises an exit in under 10 s; this is what sinks have of it.
 constexpr milliseconds kDrainTime{7'000};
 
@@ -92,7 +94,8 @@ Status Pipeline::Plan() {
                                           .tables = tables,
                                           .uses = uses,
                                           .sql = *sql_,
-                                          .store = *store_}));
+                                          .store = *store_,
+                                          .log = log_}));
   return Status::Ok();
 }
 
@@ -182,8 +185,28 @@ Status Pipeline::FirstFailure() const {
 
 void Pipeline::Supervise(std::stop_token stop) {
   while (WaitUnlessStopped(kStatusInterval, stop)) {
+    if (steady_clock::now() - measured_at_ >= kDropInterval) {
+      MeasureRates();
+      DropDeliveredOutput();
+    }
     PublishStatus("streaming");
-    DropDeliveredOutput();
+  }
+}
+
+void Pipeline::MeasureRates() {
+  const auto now = steady_clock::now();
+  const double seconds = std::chrono::duration<double>(now - measured_at_).count();
+  measured_at_ = now;
+  source_rate_.Measure(engine_->source_rows(), seconds);
+  sink_rates_.resize(writers_.size());
+  for (size_t i = 0; i < writers_.size(); ++i) {
+    sink_rates_[i].Measure(writers_[i]->GetProgress().rows, seconds);
+  }
+  state_bytes_.assign(plan_.streams.size(), 0);
+  for (size_t i = 0; i < plan_.streams.size(); ++i) {
+    for (const storage::StateTableId state : plan_.streams[i].state) {
+      state_bytes_[i] += store_->ApproximateStateBytes(state);
+    }
   }
 }
 
@@ -280,6 +303,7 @@ void Pipeline::PublishStatus(std::string_view state) {
   snapshot.source.snapshot = source.snapshot_running ? "running" : "done";
   snapshot.source.snapshot_rows = source.snapshot_rows;
   snapshot.source.last_error = source.last_error;
+  snapshot.source.rows_per_second = source_rate_.rows_per_second;
   if (engine_ && source.received_lsn > source.confirmed_lsn && engine_->last_commit_ts() != 0) {
     snapshot.source.lag_seconds =
         std::max(0.0, static_cast<double>(source.last_commit_ts - engine_->last_commit_ts()) / 1e6);
@@ -288,10 +312,14 @@ void Pipeline::PublishStatus(std::string_view state) {
     StatusSnapshot::Stream stream;
     stream.name = plan_.streams[i].stream()->name;
     stream.rows = engine_->stream_rows(i);
+    stream.state_bytes = i < state_bytes_.size() ? state_bytes_[i] : 0;
     snapshot.streams.push_back(std::move(stream));
   }
   for (const std::unique_ptr<SinkWriter>& writer : writers_) {
+    const size_t i = snapshot.sinks.size();
     snapshot.sinks.push_back(DescribeSink(*writer));
+    snapshot.sinks.back().rows_per_second =
+        i < sink_rates_.size() ? sink_rates_[i].rows_per_second : 0;
     metrics_.SinkLag(writer->options().name, snapshot.sinks.back().lag_rows,
                      snapshot.sinks.back().lag_seconds);
   }

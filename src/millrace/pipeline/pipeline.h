@@ -73,6 +73,7 @@ class Pipeline {
   StatusSnapshot::Sink DescribeSink(const SinkWriter& writer) const;
   void JudgeReadiness(const sources::SourceStatus& source, StatusSnapshot& snapshot) const;
   void DropDeliveredOutput();
+  void MeasureRates();
   // Ends the run; the first failure is the one that is returned.
   void Fail(Status status);
   Status FirstFailure() const;
@@ -96,6 +97,19 @@ class Pipeline {
   // Used by the thread of Run() only.
   std::deque<RetainedOutput> retained_;
   std::string last_state_;
+  // Refreshed once a second.
+  struct Rate {
+    uint64_t rows = 0;
+    double rows_per_second = 0;
+    void Measure(uint64_t rows_now, double seconds) {
+      rows_per_second = static_cast<double>(rows_now - rows) / seconds;
+      rows = rows_now;
+    }
+  };
+  std::chrono::steady_clock::time_point measured_at_ = std::chrono::steady_clock::now();
+  Rate source_rate_;
+  std::vector<Rate> sink_rates_;
+  std::vector<uint64_t> state_bytes_;  // of each stream
 
   std::stop_source failed_;
   std::stop_source stop_sinks_;

@@ -235,9 +235,11 @@ Status SinkWriter::Deliver(const sinks::DeliveryBatch& batch, std::stop_token st
   metrics_.RowsDelivered(options_.name, batch.row_count(), seconds);
   TimestampMicros newest = 0;
   if (!batch.slices.empty()) {
+    const sinks::OutputSlice& first = batch.slices.front();
     const sinks::OutputSlice& last = batch.slices.back();
     newest = last.batch->CommitTimeOf(last.end - 1);
-    metrics_.EndToEnd(options_.name, static_cast<double>(NowMicros() - newest) / 1e6);
+    const TimestampMicros oldest = first.batch->CommitTimeOf(first.begin);
+    metrics_.EndToEnd(options_.name, static_cast<double>(NowMicros() - oldest) / 1e6);
   }
   MutexLock lock(mu_);
   progress_.delivered = batch.end;

@@ -104,6 +104,10 @@ TableState* Planner::StateOf(const Table& table) {
 
 Status Planner::PlanStream(const config::StreamConfig& config) {
   MR_ASSIGN_OR_RETURN(const TablePtr driving, FindTable(config.from));
+  if (config.on_error == config::OnError::kDeadLetter) {
+    inputs_.log.Warn("Dead letters are not kept by this version, a bad row ends the run",
+                     {{"stream", config.name}});
+  }
   PlannedStream planned;
   planned.driving = driving;
   Stream stream;
@@ -127,6 +131,15 @@ Status Planner::PlanStream(const config::StreamConfig& config) {
   MR_ASSIGN_OR_RETURN(options.stream, inputs_.store.OpenStream(stream));
   plan_.by_name[stream.name] = options.stream;
   MR_ASSIGN_OR_RETURN(planned.outputs, OutputBuilder::Make(std::move(options), inputs_.store));
+  planned.state.push_back(planned.outputs->state());
+  std::vector<config::StreamInput> reads = config.lookups;
+  reads.push_back(config.from);
+  for (const config::StreamInput& input : reads) {
+    MR_ASSIGN_OR_RETURN(const TablePtr table, FindTable(input));
+    if (const TableState* table_state = StateOf(*table); table_state != nullptr) {
+      planned.state.push_back(table_state->id());
+    }
+  }
   plan_.streams.push_back(std::move(planned));
   return Status::Ok();
 }

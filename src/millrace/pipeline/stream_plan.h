@@ -16,6 +16,7 @@
 #include "millrace/sinks/sink.h"
 #include "millrace/sql/sql_engine.h"
 #include "millrace/storage/store.h"
+#include "millrace/telemetry/log.h"
 
 namespace millrace::pipeline {
 
@@ -24,6 +25,8 @@ struct PlannedStream {
   TablePtr driving;
   std::unique_ptr<QueryRunner> query;  // null: a mirror
   std::unique_ptr<OutputBuilder> outputs;
+  // What it keeps in data_dir: the addresses of its outputs, and the rows of the tables it reads.
+  std::vector<storage::StateTableId> state;
 
   const StreamPtr& stream() const { return outputs->stream(); }
 };
@@ -46,6 +49,7 @@ struct StreamPlanInputs {
   const std::vector<sinks::StreamUse>& uses;
   sql::SqlEngine& sql;
   storage::Store& store;
+  telemetry::Logger log;
 };
 
 // kInvalidArgument or kFailedPrecondition with one sentence if streams and tables do not fit.

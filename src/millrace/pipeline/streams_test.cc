@@ -103,7 +103,7 @@ class StreamsTest : public testing::Test {
     const std::vector<TablePtr> tables = {content_, events_};
     const std::vector<sinks::StreamUse> uses = {{.stream = "enriched", .address_columns = {"kind"}}};
     auto plan = PlanStreams(
-        {.config = *config, .tables = tables, .uses = uses, .sql = *sql_, .store = *store_});
+        {.config = *config, .tables = tables, .uses = uses, .sql = *sql_, .store = *store_, .log = {}});
     ASSERT_TRUE(plan.ok()) << plan.status().ToString();
     plan_ = std::move(plan).value();
   }

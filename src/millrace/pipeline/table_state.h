@@ -52,6 +52,7 @@ class TableState {
                                                   size_t cache_bytes);
 
   const Table& table() const { return *table_; }
+  storage::StateTableId id() const { return id_; }
 
   // Takes the table's changes of this micro-batch, null if there are none, and fills the values that
   // PostgreSQL left out of them. kFailedPrecondition if such a value was never seen.

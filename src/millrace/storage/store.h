@@ -87,6 +87,8 @@ class Store {
   virtual Status ScanState(
       StateTableId table,
       const std::function<Status(std::string_view key, std::string_view row)>& row) = 0;
+  // About how much the rows of `table` take on disk and in memory, for status.
+  virtual uint64_t ApproximateStateBytes(StateTableId table) = 0;
 
   virtual std::unique_ptr<StoreBatch> NewBatch() = 0;
   // Applies `batch` atomically and, when it returns, durably (one fdatasync).

@@ -257,6 +257,20 @@ Status RocksDbStore::ScanState(
   return database_->ToStatus(at->status(), "read state rows");
 }
 
+uint64_t RocksDbStore::ApproximateStateBytes(StateTableId table) {
+  std::string begin;
+  std::string end;
+  AppendStateKeyPrefix(begin, table.value());
+  AppendStateKeyPrefix(end, table.value() + 1);
+  const rocksdb::Range range(begin, end);
+  rocksdb::SizeApproximationOptions options;
+  options.include_memtables = true;
+  uint64_t bytes = 0;
+  const rocksdb::Status status = database_->db().GetApproximateSizes(
+      options, database_->state(), &range, /*num_ranges=*/1, &bytes);
+  return status.ok() ? bytes : 0;
+}
+
 // ---- Commit ----
 
 std::unique_ptr<StoreBatch> RocksDbStore::NewBatch() {

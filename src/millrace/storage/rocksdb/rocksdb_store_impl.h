@@ -37,6 +37,7 @@ class RocksDbStore final : public Store {
   Status ScanState(
       StateTableId table,
       const std::function<Status(std::string_view key, std::string_view row)>& row) override;
+  uint64_t ApproximateStateBytes(StateTableId table) override;
   std::unique_ptr<StoreBatch> NewBatch() override;
   Status Commit(std::unique_ptr<StoreBatch> batch) override;
   Offset ReadableEnd() const override;
