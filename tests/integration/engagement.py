@@ -21,7 +21,7 @@ import psycopg2.extras
 from servers import Millrace
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = Path(os.environ.get("MILLRACE_PROGRAM", ROOT / "build/release/millrace"))
+PROGRAM = Path(os.environ.get("MILLRACE_PROGRAM", ROOT / "build/release/millrace")).absolute()
 
 ORACLE = """
 CREATE TABLE oracle (
