@@ -129,6 +129,9 @@ def test_metrics_have_the_documented_names(idle):
     documented = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", reference, re.MULTILINE))
     assert len(documented) > 20
     shown = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    # These have a label of what went wrong, and nothing did.
+    for name in ("millrace_sink_errors_total", "millrace_dead_letter_rows_total"):
+        documented.pop(name)
     assert shown == documented
     assert text.count(f'pipeline="{idle.name}"') > len(documented)
     assert re.search(r'^millrace_source_events_total{.*op="insert".*} 2$', text, re.MULTILINE)

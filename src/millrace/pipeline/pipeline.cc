@@ -326,6 +326,7 @@ void Pipeline::PublishStatus(std::string_view state) {
   metrics_.SourceLag(snapshot.source.lag_bytes, snapshot.source.lag_seconds);
   metrics_.SlotRetainsWal(snapshot.source.retained_wal_bytes);
   metrics_.OutputLogSize(snapshot.output_log_bytes);
+  metrics_.QueueHolds("engine", hand_over_.WaitingBytes());
   JudgeReadiness(source, snapshot);
   metrics_.Ready(snapshot.ready);
   if (snapshot.state != last_state_) {
