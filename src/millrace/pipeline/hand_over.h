@@ -30,6 +30,12 @@ class HandOver {
     return waiting_ == nullptr && !working_;
   }
 
+  // What waits for the engine.
+  size_t WaitingBytes() const {
+    std::unique_lock lock(mu_);
+    return waiting_ == nullptr ? 0 : waiting_->byte_size;
+  }
+
   // REQUIRES: IsFree().
   void Give(std::unique_ptr<ChangeBatch> batch) {
     std::unique_lock lock(mu_);

@@ -326,6 +326,7 @@ void Pipeline::PublishStatus(std::string_view state) {
   metrics_.SourceLag(snapshot.source.lag_bytes, snapshot.source.lag_seconds);
   metrics_.SlotRetainsWal(snapshot.source.retained_wal_bytes);
   metrics_.OutputLogSize(snapshot.output_log_bytes);
+  metrics_.QueueHolds("engine", hand_over_.WaitingBytes());
   JudgeReadiness(source, snapshot);
   metrics_.Ready(snapshot.ready);
   if (snapshot.state != last_state_) {
@@ -359,10 +360,16 @@ void Pipeline::JudgeReadiness(const sources::SourceStatus& source, StatusSnapsho
     for (const std::unique_ptr<SinkWriter>& writer : writers_) {
       const SinkWriter::Progress progress = writer->GetProgress();
       const bool flows = progress.state == "flowing" || progress.state == "idle";
-      if (!flows || now - progress.acknowledged > 3 * interval) {
+      if (!flows) {
         snapshot.not_ready_reason =
             fmt::format("sink '{}' is {}{}{}", writer->options().name, progress.state,
                         progress.last_error.empty() ? "" : ": ", progress.last_error);
+        return;
+      }
+      if (const auto silence = now - progress.acknowledged; silence > 3 * interval) {
+        snapshot.not_ready_reason =
+            fmt::format("sink '{}' has acknowledged nothing for {} s", writer->options().name,
+                        std::chrono::duration_cast<std::chrono::seconds>(silence).count());
         return;
       }
     }

@@ -85,6 +85,7 @@ Status SinkWriter::Run(std::stop_token stop, std::stop_token drain) {
         SetState("paused", status.message());
         log_.Error("Sink needs an operator, others go on", {{"error", status}});
         if (drain.stop_requested()) {
+          SetState("stopped", status.message());
           return Status::Ok();
         }
         WaitUnlessStopped(kPausedWait, drain);
