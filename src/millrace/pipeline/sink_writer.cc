@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/pipeline/sink_writer.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "millrace/common/clock.h"
 #include "millrace/common/failpoint.h"
@@ -149,12 +149,12 @@ Status SinkWriter::Serve(std::stop_token stop, std::stop_token drain) {
   last_contact_ = steady_clock::now();
   Offset scanned = next;  // between the position and here there is no row for this sink
   while (!stop.stop_requested()) {
-    MR_ASSIGN_OR_RETURN(const auto batch,
-                        Gather(next, scanned, position.pending_end, stop, drain));
+    MR_ASSIGN_OR_RETURN(const auto batch, Gather(next, scanned, position.pending_end, stop, drain));
     const auto now = steady_clock::now();
     if (batch) {
       scanned = batch->end;
-      if (batch->row_count() != 0 || position.pending_end || now - last_contact_ >= kPositionInterval) {
+      if (batch->row_count() != 0 || position.pending_end ||
+          now - last_contact_ >= kPositionInterval) {
         MR_RETURN_IF_ERROR(Deliver(*batch, stop));
         next = batch->end;
         position.pending_end.reset();
