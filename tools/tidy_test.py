@@ -14,8 +14,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-COLUMNS = 100
+# Of scripts. In C++, clang-format bounds what can be broken; a shell script's messages stay whole,
+# so that they are found.
+COLUMNS = 120
+# A test's cases are many and independent.
 FILE_LINES_MAX = 700
+TEST_LINES_MAX = 1000
 CODE = (".cc", ".h")
 SCRIPTS = (".py", ".sh", ".cmake")
 SKIPPED_FOLDERS = ("build", "var", "third_party", "node_modules", ".git")
@@ -62,7 +66,8 @@ class File:
 
     @property
     def is_test(self):
-        return self.path.stem.endswith("_test") or self.name.startswith("tests/")
+        return (self.path.stem.endswith(("_test", "_benchmark")) or "testing" in self.path.parts
+                or self.name.startswith("tests/"))
 
     def find(self, rule, pattern, sentence):
         """A finding for each line that matches and does not carry `tidy-ok: <rule>`."""
@@ -81,6 +86,7 @@ def check_layout(file):
         yield f"{file.name}:{len(file.lines)}: no line end at the end of the file [blank]"
     if file.is_code or file.is_script:
         yield from file.find("ascii", r"[^\x00-\x7f]", "a character outside ASCII; escape it")
+    if file.is_script and file.suffix != ".sh":
         yield from file.find("columns", ".{%d}" % (COLUMNS + 1), f"longer than {COLUMNS} columns")
     yield from file.find("todo", r"\bTODO\b(?!\(#\d+\))", "a TODO without an issue; write TODO(#12)")
     for pattern, remedy in FORBIDDEN_WORDS:
@@ -93,12 +99,13 @@ def check_code(file):
         yield f"{file.name}:1: the first line is not the SPDX licence line [spdx]"
     if file.suffix == ".h" and "#pragma once" not in file.lines:
         yield f"{file.name}:1: a header without #pragma once [pragma]"
-    if len(file.lines) > FILE_LINES_MAX:
-        yield (f"{file.name}:{len(file.lines)}: longer than {FILE_LINES_MAX} lines; "
+    lines_max = TEST_LINES_MAX if file.is_test else FILE_LINES_MAX
+    if len(file.lines) > lines_max:
+        yield (f"{file.name}:{len(file.lines)}: longer than {lines_max} lines; "
                "a second concept hides in there [length]")
     if not file.name.startswith("src/millrace/"):
         return
-    if not file.name.startswith(MAY_PRINT):
+    if not file.is_test and not file.name.startswith(MAY_PRINT):
         yield from file.find("print", r"\bstd::cout\b|(?<!\w)(?:printf|puts|putchar)\s*\(|"
                              r"\bfmt::print\s*\(\s*\"|"
                              r"\bfprintf\s*\(\s*stdout", "output to stdout; use the Logger")
@@ -108,8 +115,8 @@ def check_code(file):
 
 
 def check_waits(file):
-    yield from file.find("sleep", r"\b(?:sleep_for|sleep_until|usleep|nanosleep)\s*\(|"
-                         r"(?<!\w)(?:time\.)?sleep\s*\(",
+    """Of C++ tests. Those in Python look at other programs from outside, where nothing signals."""
+    yield from file.find("sleep", r"\b(?:sleep_for|sleep_until|usleep|nanosleep|sleep)\s*\(",
                          "a test that sleeps; wait for the event")
 
 
@@ -129,7 +136,8 @@ def check_folders(root, names):
         path = Path(name)
         if path.suffix != ".cc" or not name.startswith(("src/", "tests/", "fuzz/", "benchmarks/")):
             continue
-        in_list = any(
+        # By its path below a CMakeLists.txt, or from the root.
+        in_list = any(f"${{CMAKE_SOURCE_DIR}}/{name}" in text for text in listed.values()) or any(
             re.search(rf"(?<![\w/]){re.escape(path.relative_to(folder).as_posix())}(?!\w)", text)
             for folder, text in listed.items() if path.is_relative_to(folder))
         if not in_list:
@@ -164,7 +172,7 @@ def check_tree(root):
         findings += check_layout(file)
         if file.is_code:
             findings += check_code(file)
-        if file.is_test and (file.is_code or file.suffix == ".py"):
+        if file.is_test and file.is_code:
             findings += check_waits(file)
     findings += check_folders(root, names)
     return findings

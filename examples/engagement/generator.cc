@@ -18,7 +18,6 @@
 #include <limits>
 #include <memory>
 #include <optional>
-#include <random>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -29,6 +28,9 @@
 #include <fmt/format.h>
 #include <libpq-fe.h>
 #include <poll.h>
+
+#include "dice.h"
+#include "options.h"
 
 namespace {
 
@@ -45,7 +47,6 @@ constexpr std::size_t kMaxRowsPerStatement = 2'000;
 constexpr std::size_t kKeyBlock = 5'000;
 // Updates and deletes meet the youngest rows.
 constexpr std::size_t kMaxLiveKeys = 100'000;
-constexpr int kUsers = 100'000;
 constexpr auto kProgressEvery = seconds(5);
 constexpr auto kDrainTimeout = seconds(5);
 constexpr auto kMinReconnectWait = milliseconds(100);
@@ -59,102 +60,6 @@ constexpr std::array<const char*, 5> kCountries = {"DE", "FR", "GB", "IN", "US"}
 volatile std::sig_atomic_t stop_requested = 0;
 
 void RequestStop(int /*signal*/) { stop_requested = 1; }
-
-struct Mix {
-  int inserts = 90;
-  int updates = 8;
-  int deletes = 2;
-};
-
-struct Options {
-  std::string url;
-  double rate = 1000;  // events a second; 0 is as fast as possible
-  int transaction_size = 10;
-  Mix mix;
-  int contents = 1000;
-  double content_changes = 1;  // a second
-  std::uint64_t seed = 1;
-  std::int64_t count = 0;  // 0 is without end
-  double duration = 0;     // seconds; 0 is without end
-  bool async_commit = false;
-};
-
-std::optional<Mix> ParseMix(const std::string& text) {
-  Mix mix;
-  char end = 0;
-  const int fields =
-      std::sscanf(text.c_str(), "%d:%d:%d%c", &mix.inserts, &mix.updates, &mix.deletes, &end);
-  constexpr int kMaxShare = 1'000'000;
-  const auto is_share = [](int share) { return share >= 0 && share <= kMaxShare; };
-  if (fields != 3 || !is_share(mix.inserts) || !is_share(mix.updates) || !is_share(mix.deletes)) {
-    return std::nullopt;
-  }
-  // Without inserts there is nothing to update or delete in the end.
-  if (mix.inserts == 0) return std::nullopt;
-  return mix;
-}
-
-// One-dimensional array literal in PostgreSQL's text form.
-class ArrayText {
- public:
-  void Add(std::string_view plain) {
-    Separate();
-    text_ += plain;
-  }
-  void Add(std::int64_t number) { Add(fmt::format_int(number).c_str()); }
-  void AddNull() { Add("NULL"); }
-  // For elements with quotes, braces or commas.
-  void AddQuoted(std::string_view element) {
-    Separate();
-    text_ += '"';
-    for (const char c : element) {
-      if (c == '"' || c == '\\') text_ += '\\';
-      text_ += c;
-    }
-    text_ += '"';
-  }
-  std::string Finish() && {
-    text_ += '}';
-    return std::move(text_);
-  }
-
- private:
-  void Separate() {
-    if (text_.size() > 1) text_ += ',';
-  }
-  std::string text_ = "{";
-};
-
-// The random choices; everything that the seed decides.
-class Dice {
- public:
-  explicit Dice(std::uint64_t seed) : engine_(seed) {}
-
-  // In [0, bound).
-  std::size_t Below(std::size_t bound) {
-    return static_cast<std::size_t>(engine_() % static_cast<std::uint64_t>(bound));
-  }
-  bool Percent(std::size_t share) { return Below(100) < share; }
-
-  template <std::size_t kSize>
-  const char* Pick(const std::array<const char*, kSize>& choices) {
-    return choices[Below(kSize)];
-  }
-
-  std::string Uuid() { return FormatUuid(engine_(), engine_()); }
-  // One of kUsers, the same ones for every seed.
-  std::string UserUuid() {
-    return FormatUuid(0x7573'6572'0000'0000U, 0x1000'0000'0000'0000U + Below(kUsers));
-  }
-
- private:
-  static std::string FormatUuid(std::uint64_t high, std::uint64_t low) {
-    return fmt::format("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", high >> 32U, (high >> 16U) & 0xFFFFU,
-                       high & 0xFFFU, 0x8000U | ((low >> 48U) & 0x3FFFU), low & 0xFFFF'FFFF'FFFFU);
-  }
-
-  std::mt19937_64 engine_;
-};
 
 struct ConnectionDeleter {
   void operator()(PGconn* connection) const { PQfinish(connection); }

@@ -262,7 +262,8 @@ def test_check_finds_nothing(place):
 
 
 DEAD_SINKS = {
-    "clickhouse": "{{type: clickhouse, url: 'http://u:{secret}@127.0.0.1:{port}', database: d, tables: [{{stream: rows}}]}}",
+    "clickhouse": "{{type: clickhouse, url: 'http://u:{secret}@127.0.0.1:{port}', database: d, "
+                  "tables: [{{stream: rows}}]}}",
     "redis": "{{type: redis, url: 'redis://:{secret}@127.0.0.1:{port}', writes: [{{stream: rows, hset: 'k:{{id}}'}}]}}",
     "kafka": "{{type: kafka, brokers: '127.0.0.1:{port}', topics: [{{stream: rows, topic: t}}]}}",
 }

@@ -2,106 +2,18 @@
 #include "millrace/sql/query_check.h"
 
 #include <algorithm>
-#include <map>
 #include <optional>
-#include <set>
 #include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "millrace/sql/query_checker.h"
 #include "millrace/sql/query_functions.h"
-#include "millrace/sql/query_tree.h"
 
 namespace millrace::sql {
-namespace {
 
-constexpr std::string_view kCommitTs = "_commit_ts";
-
-// Names that SQL reads as functions where there is no such column.
-constexpr std::string_view kValueFunctions[] = {
-    "current_catalog", "current_date",      "current_role", "current_schema",
-    "current_time",    "current_timestamp", "current_user", "localtime",
-    "localtimestamp",  "session_user",      "user"};
-
-// A relation that the query may read; without columns where they are unknown.
-struct Input {
-  std::string schema;
-  std::string name;
-  const Schema* columns = nullptr;
-  const std::vector<std::vector<uint32_t>>* keys = nullptr;
-
-  std::string FullName() const { return schema.empty() ? name : schema + "." + name; }
-};
-
-// An input as the query names it.
-struct Relation {
-  int lookup = ColumnSource::kDriving;
-  std::string alias;
-  bool has_alias = false;
-  const Input* input = nullptr;
-};
-
-// What a column reference is.
-struct Resolved {
-  enum Kind { kColumn, kAlias, kUnknown } kind = kUnknown;
-  ColumnSource source;
-  size_t item = 0;
-};
-
-using Params = std::set<std::string>;
-
-class Checker {
- public:
-  Checker(std::string_view sql, Input driving, std::vector<Input> lookups)
-      : sql_(sql), driving_(std::move(driving)), lookups_(std::move(lookups)) {}
-
-  Result<CheckedQuery> Check(std::string_view tree);
-
- private:
-  bool knows_columns() const { return driving_.columns != nullptr; }
-  Status Refuse(const Json& node, std::string_view text) const {
-    return InvalidArgument(PositionOf(sql_, node) + std::string(text));
-  }
-
-  Status CheckInputs() const;
-  Result<Json> TakeSelect(std::string_view tree) const;
-  Status CheckSelectNode(const Json& select) const;
-  Status AddFrom(const Json& from);
-  Status AddBaseTable(const Json& table, bool is_driving);
-  Status AddJoin(const Json& join);
-  Status CheckJoinForm(const Json& join) const;
-  Status AddCondition(const Json& condition, const Relation& relation, bool inner);
-  Result<std::pair<ColumnSource, ColumnSource>> Equality(const Json& comparison,
-                                                         const Relation& relation) const;
-  Status MatchKey(const Json& node, const Relation& relation, LookupJoin* on) const;
-  Status CheckKeyTypes(const Json& node, const Relation& relation, const LookupJoin& on) const;
-
-  Status AddItem(Json node);
-  Status AddStar(const Json& star);
-  Status Rewrite(Json& node, const Params& params);
-  Status RewriteAll(Json& container, const Params& params);
-  Status RewriteColumn(Json& node, const Params& params);
-  Status RewriteFunction(Json& node, const Params& params);
-  Result<Resolved> Resolve(const Json& node) const;
-  Result<Resolved> ResolveName(const Json& node, const std::string& name) const;
-
-  const Relation* FindRelation(std::string_view alias) const;
-  static std::optional<int> FindColumn(const Relation& relation, std::string_view name);
-  void PointAt(Json& node, ColumnSource source);
-  const Relation& RelationOf(ColumnSource source) const;
-  std::string NameOf(ColumnSource source) const;
-  void AddPlain(std::string name, ColumnSource source, bool has_alias);
-
-  std::string_view sql_;
-  Input driving_;
-  std::vector<Input> lookups_;
-  std::vector<Relation> relations_;  // the driving one first
-  std::map<std::string, size_t> aliases_;
-  CheckedQuery query_;
-};
-
-Result<CheckedQuery> Checker::Check(std::string_view tree) {
+Result<CheckedQuery> QueryChecker::Check(std::string_view tree) {
   MR_RETURN_IF_ERROR(CheckInputs());
   MR_ASSIGN_OR_RETURN(Json select, TakeSelect(tree));
   MR_RETURN_IF_ERROR(CheckSelectNode(select));
@@ -127,7 +39,7 @@ Result<CheckedQuery> Checker::Check(std::string_view tree) {
   return std::move(query_);
 }
 
-Status Checker::CheckInputs() const {
+Status QueryChecker::CheckInputs() const {
   const auto check = [](const Input& input) {
     if (input.columns == nullptr) {
       return Status::Ok();
@@ -151,13 +63,13 @@ Status Checker::CheckInputs() const {
   return Status::Ok();
 }
 
-Result<Json> Checker::TakeSelect(std::string_view tree) const {
+Result<Json> QueryChecker::TakeSelect(std::string_view tree) const {
   Json root = Json::parse(tree, nullptr, false);
   if (root.is_discarded()) {
     return Internal("read the syntax tree of a query: it is not JSON");
   }
   if (Flag(root, "error")) {
-    if (Text(root, "error_type") == "not implemented") {
+    if (Text(root, "error_type") == "not implemented") {  // tidy-ok: word, DuckDB's
       return InvalidArgument(
           "a stream's sql is one SELECT: COPY, SET, ATTACH and other statements are not allowed");
     }
@@ -177,7 +89,7 @@ Result<Json> Checker::TakeSelect(std::string_view tree) const {
   return std::move(statements[0]["node"]);
 }
 
-Status Checker::CheckSelectNode(const Json& select) const {
+Status QueryChecker::CheckSelectNode(const Json& select) const {
   const std::string type = Text(select, "type");
   if (type == "SET_OPERATION_NODE") {
     return InvalidArgument(
@@ -218,7 +130,7 @@ Status Checker::CheckSelectNode(const Json& select) const {
 
 // --- FROM and JOIN -------------------------------------------------------------------------------
 
-Status Checker::AddFrom(const Json& from) {
+Status QueryChecker::AddFrom(const Json& from) {
   if (Text(from, "type") == "JOIN") {
     MR_RETURN_IF_ERROR(CheckJoinForm(from));
     MR_RETURN_IF_ERROR(AddFrom(Get(from, "left")));
@@ -227,7 +139,7 @@ Status Checker::AddFrom(const Json& from) {
   return AddBaseTable(from, true);
 }
 
-Status Checker::CheckJoinForm(const Json& join) const {
+Status QueryChecker::CheckJoinForm(const Json& join) const {
   const std::string form = Text(join, "ref_type");
   const std::string type = Text(join, "join_type");
   const std::string remedy =
@@ -247,7 +159,7 @@ Status Checker::CheckJoinForm(const Json& join) const {
   return Status::Ok();
 }
 
-Status Checker::AddBaseTable(const Json& table, bool is_driving) {
+Status QueryChecker::AddBaseTable(const Json& table, bool is_driving) {
   const std::string type = Text(table, "type");
   if (type == "EMPTY") {
     return InvalidArgument(fmt::format("there is no FROM: write FROM {}", driving_.FullName()));
@@ -338,13 +250,13 @@ Status Checker::AddBaseTable(const Json& table, bool is_driving) {
   return Status::Ok();
 }
 
-Status Checker::AddJoin(const Json& join) {
+Status QueryChecker::AddJoin(const Json& join) {
   MR_RETURN_IF_ERROR(AddBaseTable(Get(join, "right"), false));
   return AddCondition(Get(join, "condition"), relations_.back(),
                       Text(join, "join_type") == "INNER");
 }
 
-Status Checker::AddCondition(const Json& condition, const Relation& relation, bool inner) {
+Status QueryChecker::AddCondition(const Json& condition, const Relation& relation, bool inner) {
   std::vector<const Json*> open = {&condition};
   LookupJoin on;
   while (!open.empty()) {
@@ -380,8 +292,8 @@ Status Checker::AddCondition(const Json& condition, const Relation& relation, bo
 
 // The lookup's column and the driving column of `lookup.col = driving.col`. Where columns are
 // unknown only the form is looked at.
-Result<std::pair<ColumnSource, ColumnSource>> Checker::Equality(const Json& comparison,
-                                                                const Relation& relation) const {
+Result<std::pair<ColumnSource, ColumnSource>> QueryChecker::Equality(
+    const Json& comparison, const Relation& relation) const {
   const std::string remedy = fmt::format(
       "ON joins '{}' by equalities of its key columns with columns of {} only: put other "
       "conditions into WHERE or CASE",
@@ -422,7 +334,7 @@ Result<std::pair<ColumnSource, ColumnSource>> Checker::Equality(const Json& comp
 }
 
 // Puts the columns of `on` into the order of the key that they are.
-Status Checker::MatchKey(const Json& node, const Relation& relation, LookupJoin* on) const {
+Status QueryChecker::MatchKey(const Json& node, const Relation& relation, LookupJoin* on) const {
   std::string keys;
   for (const std::vector<uint32_t>& key : *relation.input->keys) {
     LookupJoin ordered;
@@ -452,8 +364,8 @@ Status Checker::MatchKey(const Json& node, const Relation& relation, LookupJoin*
 }
 
 // A key is found by its bytes, so that the types of both sides are the same.
-Status Checker::CheckKeyTypes(const Json& node, const Relation& relation,
-                              const LookupJoin& on) const {
+Status QueryChecker::CheckKeyTypes(const Json& node, const Relation& relation,
+                                   const LookupJoin& on) const {
   const auto is_text = [](const DataType& type) {
     return type.kind == TypeKind::kText || type.kind == TypeKind::kEnum;
   };
@@ -484,308 +396,7 @@ Status Checker::CheckKeyTypes(const Json& node, const Relation& relation,
   return Status::Ok();
 }
 
-// --- columns -------------------------------------------------------------------------------------
-
-const Relation* Checker::FindRelation(std::string_view alias) const {
-  for (const Relation& relation : relations_) {
-    if (ToLower(relation.alias) == ToLower(alias)) {
-      return &relation;
-    }
-  }
-  return nullptr;
-}
-
-std::optional<int> Checker::FindColumn(const Relation& relation, std::string_view name) {
-  const std::string lower = ToLower(name);
-  const Schema& columns = *relation.input->columns;
-  for (size_t i = 0; i < columns.size(); ++i) {
-    if (ToLower(columns[i].name) == lower) {
-      return static_cast<int>(i);
-    }
-  }
-  if (relation.lookup < 0 && lower == kCommitTs) {
-    return ColumnSource::kCommitTime;
-  }
-  return std::nullopt;
-}
-
-const Relation& Checker::RelationOf(ColumnSource source) const {
-  return *std::ranges::find(relations_, source.lookup, &Relation::lookup);
-}
-
-std::string Checker::NameOf(ColumnSource source) const {
-  const Relation& relation = RelationOf(source);
-  return relation.alias + "." +
-         (source.column < 0 ? std::string(kCommitTs)
-                            : (*relation.input->columns)[static_cast<size_t>(source.column)].name);
-}
-
-Result<Resolved> Checker::ResolveName(const Json& node, const std::string& name) const {
-  Resolved result;
-  const Relation* owner = nullptr;
-  for (const Relation& relation : relations_) {
-    const std::optional<int> column = FindColumn(relation, name);
-    if (!column) {
-      continue;
-    }
-    if (owner != nullptr) {
-      return Refuse(node, fmt::format("column '{}' is in both {} and {}: write {}.{}", name,
-                                      owner->alias, relation.alias, owner->alias, name));
-    }
-    owner = &relation;
-    result = {.kind = Resolved::kColumn, .source = {relation.lookup, *column}};
-  }
-  if (owner != nullptr) {
-    return result;
-  }
-  if (const auto alias = aliases_.find(ToLower(name)); alias != aliases_.end()) {
-    return Resolved{.kind = Resolved::kAlias, .item = alias->second};
-  }
-  if (std::ranges::find(kValueFunctions, ToLower(name)) != std::end(kValueFunctions)) {
-    return Refuse(node, RefusalOfFunction(name, 0));
-  }
-  if (FindRelation(name) != nullptr) {
-    return Refuse(node, fmt::format("'{}' is a relation, not a column: name its columns", name));
-  }
-  return Refuse(node, fmt::format("there is no column '{}' in the driving relation or its lookups: "
-                                  "check the name against the source table",
-                                  name));
-}
-
-Result<Resolved> Checker::Resolve(const Json& node) const {
-  std::vector<std::string> names;
-  for (const Json& name : Get(node, "column_names")) {
-    names.push_back(name.is_string() ? name.get<std::string>() : std::string());
-  }
-  if (names.empty()) {
-    return Refuse(node, "a column reference without a name: name the column");
-  }
-  if (!knows_columns()) {
-    const std::string lower = ToLower(names[0]);
-    if (names.size() == 1 && lower != "user" &&
-        std::ranges::find(kValueFunctions, lower) != std::end(kValueFunctions)) {
-      return Refuse(node, RefusalOfFunction(names[0], 0));
-    }
-    return Resolved{};
-  }
-  if (names.size() == 1) {
-    return ResolveName(node, names[0]);
-  }
-  const Relation* relation = FindRelation(names[0]);
-  size_t column_at = 1;
-  if (names.size() >= 3) {
-    const Relation* qualified = FindRelation(names[1]);
-    if (qualified != nullptr && !qualified->has_alias &&
-        ToLower(qualified->input->schema) == ToLower(names[0])) {
-      relation = qualified;
-      column_at = 2;
-    }
-  }
-  if (relation == nullptr) {
-    return Refuse(node, fmt::format("there is no relation '{}' in FROM: use the aliases that FROM "
-                                    "and JOIN give",
-                                    names[0]));
-  }
-  const std::optional<int> column = FindColumn(*relation, names[column_at]);
-  if (!column) {
-    return Refuse(node, fmt::format("relation {} has no column '{}': check the name against the "
-                                    "source table",
-                                    relation->alias, names[column_at]));
-  }
-  if (column_at + 1 != names.size()) {
-    return Refuse(node,
-                  fmt::format("column '{}' has no fields: read JSON with ->> or json_extract()",
-                              names[column_at]));
-  }
-  return Resolved{.kind = Resolved::kColumn, .source = {relation->lookup, *column}};
-}
-
-// Makes `node` a reference to the column of the scan that is `source`.
-void Checker::PointAt(Json& node, ColumnSource source) {
-  auto at = std::ranges::find(query_.scan, source, &ScanColumn::source);
-  if (at == query_.scan.end()) {
-    query_.scan.push_back({source, fmt::format("{}#{}", NameOf(source), query_.scan.size())});
-    at = query_.scan.end() - 1;
-  }
-  node["column_names"] = {std::string(kScanRelation), at->name};
-}
-
-// --- expressions ---------------------------------------------------------------------------------
-
-void Checker::AddPlain(std::string name, ColumnSource source, bool has_alias) {
-  if (has_alias) {
-    aliases_.emplace(ToLower(name), query_.items.size());
-  }
-  query_.items.push_back(
-      {.name = std::move(name), .is_plain = true, .source = source, .has_alias = has_alias});
-}
-
-Status Checker::AddItem(Json node) {
-  if (Text(node, "class") == "STAR") {
-    return AddStar(node);
-  }
-  const std::string alias = Text(node, "alias");
-  if (Text(node, "class") == "COLUMN_REF") {
-    MR_ASSIGN_OR_RETURN(Resolved resolved, Resolve(node));
-    if (resolved.kind == Resolved::kAlias && Get(node, "column_names").size() == 1 &&
-        query_.items[resolved.item].is_plain) {
-      resolved = {.kind = Resolved::kColumn, .source = query_.items[resolved.item].source};
-    }
-    if (resolved.kind == Resolved::kColumn) {
-      const std::string name = NameOf(resolved.source);
-      AddPlain(!alias.empty() ? alias : name.substr(RelationOf(resolved.source).alias.size() + 1),
-               resolved.source, !alias.empty());
-      return Status::Ok();
-    }
-  }
-  CheckedQuery::Item item;
-  item.name = alias;
-  item.has_alias = !alias.empty();
-  node["alias"] = "";
-  if (!item.has_alias) {
-    item.unnamed = node.dump();
-  }
-  MR_RETURN_IF_ERROR(Rewrite(node, {}));
-  item.expression = node.dump();
-  if (item.has_alias) {
-    aliases_.emplace(ToLower(alias), query_.items.size());
-  }
-  query_.items.push_back(std::move(item));
-  return Status::Ok();
-}
-
-// Replaces `*` or `a.*`, with EXCLUDE, REPLACE and RENAME, by its columns.
-Status Checker::AddStar(const Json& star) {
-  if (Flag(star, "columns") || !Get(star, "expr").is_null()) {
-    return Refuse(star, "COLUMNS(...) is not allowed: name the columns");
-  }
-  if (!knows_columns()) {
-    return Status::Ok();
-  }
-  const std::string of = Text(star, "relation_name");
-  if (!of.empty() && FindRelation(of) == nullptr) {
-    return Refuse(star, fmt::format("there is no relation '{}' in FROM: use the aliases that FROM "
-                                    "and JOIN give",
-                                    of));
-  }
-  StarChanges changes(star);
-  for (const Relation& relation : relations_) {
-    if (!of.empty() && ToLower(relation.alias) != ToLower(of)) {
-      continue;
-    }
-    const Schema& columns = *relation.input->columns;
-    for (size_t i = 0; i < columns.size(); ++i) {
-      const ColumnSource source{relation.lookup, static_cast<int>(i)};
-      StarChanges::Change change = changes.Of(relation.alias, columns[i].name);
-      if (change.replacement != nullptr) {
-        Json node = *change.replacement;
-        node["alias"] = columns[i].name;
-        MR_RETURN_IF_ERROR(AddItem(std::move(node)));
-      } else if (!change.is_excluded) {
-        AddPlain(change.name.empty() ? columns[i].name : change.name, source, !change.name.empty());
-      }
-    }
-  }
-  if (const std::string unused = changes.Unused(); !unused.empty()) {
-    return Refuse(star, fmt::format("EXCLUDE, REPLACE or RENAME names '{}', which * does not have: "
-                                    "remove it or correct the name",
-                                    unused));
-  }
-  return Status::Ok();
-}
-
-Status Checker::RewriteAll(Json& container, const Params& params) {
-  for (Json& value : container) {
-    if (value.is_object() && value.contains("class")) {
-      MR_RETURN_IF_ERROR(Rewrite(value, params));
-    } else if (value.is_object() || value.is_array()) {
-      MR_RETURN_IF_ERROR(RewriteAll(value, params));
-    }
-  }
-  return Status::Ok();
-}
-
-// Checks an expression and points its columns at the scan. `params` are the parameters of the
-// lambdas around it, in lower case.
-Status Checker::Rewrite(Json& node, const Params& params) {
-  const std::string kind = Text(node, "class");
-  if (kind == "CONSTANT") {
-    return Status::Ok();
-  }
-  if (kind == "COLUMN_REF") {
-    return RewriteColumn(node, params);
-  }
-  if (kind == "FUNCTION") {
-    return RewriteFunction(node, params);
-  }
-  if (kind == "SUBQUERY") {
-    return Refuse(node, "a subquery is not allowed: join a lookup, or use list functions");
-  }
-  if (kind == "WINDOW") {
-    return Refuse(node, fmt::format("window function {}() is not allowed: it looks at other rows; "
-                                    "aggregate in another stream that reads this one",
-                                    Text(node, "function_name")));
-  }
-  if (kind == "STAR") {
-    return Refuse(node, "* inside of an expression is not allowed: name the columns");
-  }
-  if (kind == "PARAMETER" || kind == "POSITIONAL_REFERENCE" || kind == "DEFAULT") {
-    return Refuse(node,
-                  "parameters such as $1, #1 and DEFAULT have no value here: write the value "
-                  "or the column into the sql");
-  }
-  static constexpr std::string_view kFine[] = {"BETWEEN",    "CASE",        "CAST",   "COLLATE",
-                                               "COMPARISON", "CONJUNCTION", "LAMBDA", "OPERATOR"};
-  if (std::ranges::find(kFine, kind) == std::end(kFine)) {
-    return Refuse(node, fmt::format("an expression of kind {} is not allowed: write it with scalar "
-                                    "functions, CASE and casts",
-                                    ToLower(kind)));
-  }
-  return RewriteAll(node, params);
-}
-
-Status Checker::RewriteColumn(Json& node, const Params& params) {
-  const Json& names = Get(node, "column_names");
-  if (!names.empty() && names[0].is_string() &&
-      params.contains(ToLower(names[0].get<std::string>()))) {
-    return Status::Ok();
-  }
-  MR_ASSIGN_OR_RETURN(const Resolved resolved, Resolve(node));
-  if (resolved.kind == Resolved::kColumn) {
-    PointAt(node, resolved.source);
-  } else if (resolved.kind == Resolved::kAlias && query_.items[resolved.item].is_plain) {
-    PointAt(node, query_.items[resolved.item].source);
-  }
-  return Status::Ok();
-}
-
-Status Checker::RewriteFunction(Json& node, const Params& params) {
-  const std::string name = Text(node, "function_name");
-  Json& children = node["children"];
-  if (const std::string refusal = RefusalOfFunction(name, children.size()); !refusal.empty()) {
-    return Refuse(node, refusal);
-  }
-  if (!Get(node, "filter").is_null() || Flag(node, "distinct") ||
-      !Get(Get(node, "order_bys"), "orders").empty()) {
-    return Refuse(node,
-                  fmt::format("DISTINCT, ORDER BY and FILTER belong to aggregates, and {}() is "
-                              "none: remove them",
-                              name));
-  }
-  for (size_t i = 0; i < children.size(); ++i) {
-    Json& child = children[i];
-    if (i == 1 && Text(child, "class") == "LAMBDA" && TakesLambda(name)) {
-      Params inner = params;
-      for (const std::string& param : LambdaParams(Get(child, "lhs"))) {
-        inner.insert(ToLower(param));
-      }
-      MR_RETURN_IF_ERROR(Rewrite(child["expr"], inner));
-    } else {
-      MR_RETURN_IF_ERROR(Rewrite(child, params));
-    }
-  }
-  return Status::Ok();
-}
+namespace {
 
 Input MakeInput(const QueryInput& input) {
   return {.schema = input.schema,
@@ -830,7 +441,7 @@ Result<CheckedQuery> CheckQuery(const QuerySpec& spec, std::string_view tree) {
   for (const QueryInput& lookup : spec.lookups) {
     lookups.push_back(MakeInput(lookup));
   }
-  return Checker(spec.sql, MakeInput(spec.driving), std::move(lookups)).Check(tree);
+  return QueryChecker(spec.sql, MakeInput(spec.driving), std::move(lookups)).Check(tree);
 }
 
 Status CheckQueryShape(std::string_view sql, std::string_view tree, const std::string& driving,
@@ -840,7 +451,7 @@ Status CheckQueryShape(std::string_view sql, std::string_view tree, const std::s
   for (const std::string& lookup : lookups) {
     inputs.push_back(MakeInput(lookup));
   }
-  return Checker(sql, MakeInput(driving), std::move(inputs)).Check(tree).status();
+  return QueryChecker(sql, MakeInput(driving), std::move(inputs)).Check(tree).status();
 }
 
 }  // namespace millrace::sql
