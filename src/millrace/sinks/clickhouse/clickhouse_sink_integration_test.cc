@@ -9,22 +9,23 @@
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 
 #include "millrace/sinks/clickhouse/clickhouse_client.h"
 #include "millrace/sinks/clickhouse/clickhouse_schema.h"
 #include "millrace/sinks/clickhouse/clickhouse_sink.h"
-#include "millrace/sinks/testing/faulty_link.h"
 #include "millrace/sinks/testing/sink_conformance.h"
+#include "millrace/sinks/testing/tcp_proxy.h"
 
 namespace millrace::sinks::clickhouse {
 namespace {
 
 using testing::EveryTypeStream;
-using testing::FaultyLink;
 using testing::MakeDelivery;
 using testing::MakeStream;
 using testing::MemoryDeliveryLog;
 using testing::OutputWriter;
+using testing::TcpProxy;
 
 std::string ServerUrl() {
   const char* url = std::getenv("MILLRACE_TEST_CLICKHOUSE_URL");
@@ -118,7 +119,7 @@ class Target {
     }
   }
 
-  FaultyLink proxy;
+  TcpProxy proxy;
   std::unique_ptr<ClickHouseClient> client;  // past the proxy
   std::string database;
   ClickHouseOptions options;
@@ -200,7 +201,7 @@ class ClickHouseFixture : public testing::SinkFixture {
     return std::stoul(target_.Count(stream->name));
   }
   void CutConnections() override { target_.proxy.Cut(); }
-  void StallConnections() override { target_.proxy.SetMode(FaultyLink::Mode::kStall); }
+  void StallConnections() override { target_.proxy.SetMode(TcpProxy::Mode::kStall); }
   void WaitForStalledBytes() override { target_.proxy.WaitForStalledBytes(); }
   bool LoseNextReply() override {
     // libcurl itself repeats a request once whose kept connection ends without a reply.
@@ -344,10 +345,10 @@ TEST_F(ClickHouseSinkTest, RequestCutInTheMiddleLeavesNothing) {
   target_->MapStreams({Events()});
   const DeliveryBatch batch = MakeDelivery({Rows(Events(), 0, 200'000)});
   auto sink = Open({Events()});
-  target_->proxy.SetMode(FaultyLink::Mode::kCutRequests);
+  target_->proxy.SetMode(TcpProxy::Mode::kCutRequests);
   const Status status = sink->Deliver(batch, {});
   EXPECT_FALSE(status.ok());
-  target_->proxy.SetMode(FaultyLink::Mode::kPass);
+  target_->proxy.SetMode(TcpProxy::Mode::kPass);
   target_->WaitOutAnAbort();
   EXPECT_EQ(target_->Count("events"), "0");
   sink = Open({Events()});
@@ -664,7 +665,7 @@ TEST_F(ClickHouseSinkTest, WrongPasswordAndUnreachableServer) {
   Status status = OpenError({Events()});
   EXPECT_EQ(status.code(), Code::kPermissionDenied) << status.ToString();
   EXPECT_EQ(status.message().find("s3cret"), std::string::npos);
-  target_->proxy.SetMode(FaultyLink::Mode::kRefuse);
+  target_->proxy.SetMode(TcpProxy::Mode::kRefuse);
   status = OpenError({Events()});
   EXPECT_EQ(status.code(), Code::kUnavailable) << status.ToString();
 }
@@ -674,10 +675,10 @@ TEST_F(ClickHouseSinkTest, SlowServerTimesOutAndIsRetriedExactly) {
   auto sink = Open({Events()});
   target_->options.http.request_timeout = std::chrono::milliseconds(300);
   sink = Open({Events()});
-  target_->proxy.SetMode(FaultyLink::Mode::kStall);
+  target_->proxy.SetMode(TcpProxy::Mode::kStall);
   const DeliveryBatch batch = MakeDelivery({Rows(Events(), 0, 10)});
   EXPECT_EQ(sink->Deliver(batch, {}).code(), Code::kTimedOut);
-  target_->proxy.SetMode(FaultyLink::Mode::kPass);
+  target_->proxy.SetMode(TcpProxy::Mode::kPass);
   target_->options.http.request_timeout = std::chrono::seconds(60);
   Deliver(*Open({Events()}), batch);
   EXPECT_EQ(target_->Count("events"), "10");

@@ -184,11 +184,11 @@ TEST_F(RedisSinkTest, MovesThePositionWithoutRows) {
 }
 
 TEST_F(RedisSinkTest, ConnectionCutBeforeExecLosesNothing) {
-  TcpProxy proxy("127.0.0.1", client_options_.url.port);
+  TcpProxy proxy("127.0.0.1", std::to_string(client_options_.url.port));
   auto sink = MakeProxiedSink(proxy);
   OpenAt(*sink);
   Deliver(*sink, NumberedDelivery(stream_, 0, 10));
-  proxy.Arm(TcpProxy::Mode::kCutBefore, kExec, "");
+  proxy.Arm(TcpProxy::Break::kCutBefore, kExec, "");
   EXPECT_EQ(sink->Deliver(NumberedDelivery(stream_, 10, 10), {}).code(), Code::kUnavailable);
   EXPECT_EQ(Run({"XLEN", "mr-test:s"}), "10");
   EXPECT_EQ(OpenAt(*sink), Offset(10));
@@ -197,11 +197,11 @@ TEST_F(RedisSinkTest, ConnectionCutBeforeExecLosesNothing) {
 }
 
 TEST_F(RedisSinkTest, LostReplyOfExecDoublesNothing) {
-  TcpProxy proxy("127.0.0.1", client_options_.url.port);
+  TcpProxy proxy("127.0.0.1", std::to_string(client_options_.url.port));
   auto sink = MakeProxiedSink(proxy);
   OpenAt(*sink);
   Deliver(*sink, NumberedDelivery(stream_, 0, 10));
-  proxy.Arm(TcpProxy::Mode::kCutAfter, kExec, kExecAnswer);
+  proxy.Arm(TcpProxy::Break::kCutAfter, kExec, kExecAnswer);
   EXPECT_EQ(sink->Deliver(NumberedDelivery(stream_, 10, 10), {}).code(), Code::kUnavailable);
   EXPECT_EQ(OpenAt(*sink), Offset(20));
   Deliver(*sink, NumberedDelivery(stream_, 20, 1));
@@ -210,10 +210,10 @@ TEST_F(RedisSinkTest, LostReplyOfExecDoublesNothing) {
 
 // An EXEC that is on its way while the sink opens again must not write.
 TEST_F(RedisSinkTest, LateExecDoesNothing) {
-  TcpProxy proxy("127.0.0.1", client_options_.url.port);
+  TcpProxy proxy("127.0.0.1", std::to_string(client_options_.url.port));
   auto slow = MakeProxiedSink(proxy);
   OpenAt(*slow);
-  proxy.Arm(TcpProxy::Mode::kHold, kExec, "*-1");
+  proxy.Arm(TcpProxy::Break::kHold, kExec, "*-1");
   EXPECT_EQ(slow->Deliver(NumberedDelivery(stream_, 0, 10), {}).code(), Code::kTimedOut);
   auto sink = MakeXaddSink();
   EXPECT_EQ(OpenAt(*sink), std::nullopt);
@@ -238,10 +238,10 @@ TEST_F(RedisSinkTest, ZombieIsFenced) {
 }
 
 TEST_F(RedisSinkTest, StopUnblocksWithinOneSecond) {
-  TcpProxy proxy("127.0.0.1", client_options_.url.port);
+  TcpProxy proxy("127.0.0.1", std::to_string(client_options_.url.port));
   auto sink = MakeProxiedSink(proxy);
   OpenAt(*sink);
-  proxy.Arm(TcpProxy::Mode::kHold, kExec, kExecAnswer);
+  proxy.Arm(TcpProxy::Break::kHold, kExec, kExecAnswer);
   std::stop_source stop;
   std::chrono::steady_clock::time_point asked;
   std::jthread stopper([&] {

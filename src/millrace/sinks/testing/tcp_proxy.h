@@ -3,58 +3,96 @@
 
 #include <atomic>
 #include <cstdint>
+#include <list>
 #include <string>
 #include <thread>
 
 namespace millrace::sinks::testing {
 
-// A TCP proxy on a free port of 127.0.0.1 that breaks connections at chosen bytes. It serves one
-// connection at a time; made for tests of what a lost reply means.
+// A TCP proxy on a free port of 127.0.0.1, between a sink and its server, that a test can stall or
+// cut: by its mode, or once at chosen bytes. One thread moves all bytes.
 class TcpProxy {
  public:
   enum class Mode {
-    kForward,
-    kCutBefore,  // at the trigger: closes both sides without passing it on
+    kPass,
+    kStall,        // nothing moves, nothing is closed
+    kRefuse,       // connections are closed at once
+    kCutRequests,  // half of the first piece of a request goes through, then the connection is
+                   // closed
+  };
+  // What happens where the client sends a trigger.
+  enum class Break {
+    kCutBefore,  // closes both sides without passing it on
     kCutAfter,   // passes it on, waits for `answer` in what comes back, and closes without passing
                  // that
-    kHold,       // keeps the trigger and what follows until Release(), and passes nothing back
+    kHold,       // keeps the trigger and what follows until Release(), then as kCutAfter
   };
 
-  TcpProxy(std::string upstream_host, uint16_t upstream_port);
+  TcpProxy(std::string server_host, std::string server_port);
   ~TcpProxy();
   TcpProxy(const TcpProxy&) = delete;
   TcpProxy& operator=(const TcpProxy&) = delete;
 
   uint16_t port() const { return port_; }
 
-  // Breaks the next time that the client sends `trigger`, once. Before connections are made, or
-  // while none sends.
-  void Arm(Mode mode, std::string trigger, std::string answer);
-  // kHold: passes on what was kept, waits for `answer`, and closes.
+  // Holds for every byte that moves after the call.
+  void SetMode(Mode mode);
+  // Closes every connection that is open.
+  void Cut() { cut_ = true; }
+  // The next `n` requests go through, and at the first byte of the reply the connection is closed.
+  void DropReplies(int n) { replies_to_drop_ = n; }
+  // Blocks until bytes of a client wait behind kStall.
+  void WaitForStalledBytes() const { has_stalled_bytes_.wait(false); }
+
+  // Breaks the next time that a client sends `trigger`, once. While none sends.
+  void Arm(Break kind, std::string trigger, std::string answer);
+  // kHold: waits until the trigger has come; passes on what was kept.
+  void WaitUntilHeld() const { held_.wait(false); }
   void Release();
-  // kHold: waits until the trigger has come.
-  void WaitUntilHeld();
   // Waits until what Arm() asked for has been done.
-  void WaitUntilDone();
+  void WaitUntilDone() const { done_.wait(false); }
 
  private:
-  void Run();
-  void Serve(int client, int upstream);
-  bool PassToServer(int client, int upstream);
-  void AwaitAnswer(int upstream);
+  struct Link {
+    int client = -1;
+    int server = -1;
+    bool closed = false;
+  };
 
-  const std::string host_;
-  const uint16_t upstream_port_;
+  void Run(const std::stop_token& stop);
+  void NoticeStalledBytes();
+  void Accept(Mode mode);
+  int Connect() const;
+  void PassRequest(Link& link, Mode mode);
+  void PassReply(Link& link);
+  // The trigger stands at `at` in what the client sent.
+  void BreakAt(const Link& link, const std::string& bytes, size_t at);
+  void AwaitAnswer(int server) const;
+
+  // Constant after construction.
+  const std::string server_host_;
+  const std::string server_port_;
   int listener_ = -1;
   uint16_t port_ = 0;
+
+  std::atomic<Mode> mode_ = Mode::kPass;
+  std::atomic<uint64_t> generation_ = 0;
+  std::atomic<uint64_t> seen_ = 0;
+  std::atomic<bool> cut_ = false;
+  std::atomic<int> replies_to_drop_ = 0;
+  std::atomic<bool> has_stalled_bytes_ = false;
+
+  // Written by Arm() before it sets armed_.
+  Break break_ = Break::kCutBefore;
   std::string trigger_;
   std::string answer_;
-  std::atomic<Mode> mode_ = Mode::kForward;
-  std::atomic<bool> released_ = false;
+  std::atomic<bool> armed_ = false;
   std::atomic<bool> held_ = false;
+  std::atomic<bool> released_ = false;
   std::atomic<bool> done_ = false;
-  std::atomic<bool> stopping_ = false;
-  std::thread thread_;
+
+  std::list<Link> links_;  // of thread_ only
+  std::jthread thread_;
 };
 
 }  // namespace millrace::sinks::testing
