@@ -31,8 +31,8 @@ namespace millrace::sinks {
 //   set      upsert  SET key json [PX ttl]; deletes as with hset
 //   publish  all     PUBLISH channel json
 //
-// Fields that are NULL are absent. An xadd key gets one XTRIM MAXLEN ~ n and one PEXPIRE at the end,
-// where the entry has a maxlen or a ttl: cheaper for Redis than with each XADD.
+// Fields that are NULL are absent. An xadd key gets one XTRIM MAXLEN ~ n and one PEXPIRE at the
+// end, where the entry has a maxlen or a ttl: cheaper for Redis than with each XADD.
 //
 // Pure: no I/O. Not thread-safe.
 class RedisEncoder {
