@@ -274,8 +274,8 @@ StatusSnapshot::Sink Pipeline::DescribeSink(const SinkWriter& writer) const {
   sink.rows = progress.rows;
   sink.last_error = progress.last_error;
   const uint64_t end = store_->ReadableEnd().value();
-  const uint64_t delivered = progress.delivered.value_or(store_->LogBegin()).value();
-  sink.lag_rows = end > delivered ? end - delivered : 0;
+  const uint64_t passed = progress.passed.value_or(store_->LogBegin()).value();
+  sink.lag_rows = end > passed ? end - passed : 0;
   if (sink.lag_rows != 0 && engine_) {
     const TimestampMicros since =
         progress.last_commit_ts != 0 ? progress.last_commit_ts : engine_->last_commit_ts();
