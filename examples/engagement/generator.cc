@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes the example's load into PostgreSQL: engagement events at a chosen rate, transaction size and
-// mix of inserts, updates and deletes, and changes of the content that they refer to.
+// Writes the example's load into PostgreSQL: engagement events at a chosen rate, transaction size
+// and mix of inserts, updates and deletes, and changes of the content that they refer to.
 //
 // One connection in pipeline mode. The statements between two synchronisation points are one
 // transaction; several transactions are in flight at a time. Keys come from the table's sequence in
-// blocks, so that a seed gives the same load on an empty database and other writers are not disturbed.
-
-#include <libpq-fe.h>
-#include <poll.h>
+// blocks, so that a seed gives the same load on an empty database and other writers are not
+// disturbed.
 
 #include <algorithm>
 #include <array>
@@ -29,6 +27,8 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <libpq-fe.h>
+#include <poll.h>
 
 namespace {
 
@@ -150,8 +150,7 @@ class Dice {
  private:
   static std::string FormatUuid(std::uint64_t high, std::uint64_t low) {
     return fmt::format("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", high >> 32U, (high >> 16U) & 0xFFFFU,
-                       high & 0xFFFU, 0x8000U | ((low >> 48U) & 0x3FFFU),
-                       low & 0xFFFF'FFFF'FFFFU);
+                       high & 0xFFFU, 0x8000U | ((low >> 48U) & 0x3FFFU), low & 0xFFFF'FFFF'FFFFU);
   }
 
   std::mt19937_64 engine_;
@@ -257,11 +256,13 @@ class Generator {
                            OneLine(PQerrorMessage(connection_.get())));
       return Outcome::kConnectionLost;
     }
-    PQsetNoticeProcessor(connection_.get(), [](void*, const char*) {}, nullptr);
+    PQsetNoticeProcessor(
+        connection_.get(), [](void*, const char*) {}, nullptr);
     for (const auto& step : {&Generator::Prepare, &Generator::LoadContents, &Generator::LoadKeys}) {
       if (const Outcome outcome = (this->*step)(); outcome != Outcome::kFine) return outcome;
     }
-    if (PQenterPipelineMode(connection_.get()) != 1 || PQsetnonblocking(connection_.get(), 1) != 0) {
+    if (PQenterPipelineMode(connection_.get()) != 1 ||
+        PQsetnonblocking(connection_.get(), 1) != 0) {
       return Failed("cannot pipeline statements", PQerrorMessage(connection_.get()));
     }
     return Outcome::kFine;
@@ -301,9 +302,9 @@ class Generator {
         {"content", "UPDATE content SET title = $2, length_seconds = $3 WHERE id = $1"},
     }};
     // Every connection looks at the same schema, whatever the role's settings are.
-    const Result settings = Execute(options_.async_commit
-                                        ? "SET search_path TO public; SET synchronous_commit TO off"
-                                        : "SET search_path TO public");
+    const Result settings =
+        Execute(options_.async_commit ? "SET search_path TO public; SET synchronous_commit TO off"
+                                      : "SET search_path TO public");
     if (PQresultStatus(settings.get()) != PGRES_COMMAND_OK) {
       return ServerFailed("cannot change the session's settings", settings.get());
     }
@@ -324,10 +325,11 @@ class Generator {
     std::string sql =
         "INSERT INTO content (id, slug, title, content_type, length_seconds, publish_ts) VALUES ";
     for (int i = 0; i < options_.contents; ++i) {
-      sql += fmt::format("{}('{}', 'content-{:06}', 'Content {}', '{}', {},"
-                         " timestamptz '2026-01-01 00:00:00+00' + interval '{} minutes')",
-                         i == 0 ? "" : ", ", dice_.Uuid(), i, i, dice_.Pick(kContentTypes),
-                         LengthText(), dice_.Below(400'000));
+      sql += fmt::format(
+          "{}('{}', 'content-{:06}', 'Content {}', '{}', {},"
+          " timestamptz '2026-01-01 00:00:00+00' + interval '{} minutes')",
+          i == 0 ? "" : ", ", dice_.Uuid(), i, i, dice_.Pick(kContentTypes), LengthText(),
+          dice_.Below(400'000));
     }
     sql += " ON CONFLICT DO NOTHING";
     const Result result = Execute(sql.c_str());
@@ -381,9 +383,9 @@ class Generator {
 
   // Sends what is due, reads what has come, and waits for either.
   Outcome Step() {
-    const double elapsed =
-        std::chrono::duration<double>(Clock::now() - schedule_start_).count();
-    while (HasRoom() && static_cast<double>(scheduled_changes_) < options_.content_changes * elapsed) {
+    const double elapsed = std::chrono::duration<double>(Clock::now() - schedule_start_).count();
+    while (HasRoom() &&
+           static_cast<double>(scheduled_changes_) < options_.content_changes * elapsed) {
       if (!SendContentChange()) return Outcome::kConnectionLost;
       ++scheduled_changes_;
     }
@@ -421,11 +423,11 @@ class Generator {
     if (const Outcome outcome = Drain(seconds(600)); outcome != Outcome::kFine) return outcome;
     if (PQexitPipelineMode(connection_.get()) != 1) return Outcome::kConnectionLost;
     const std::size_t block = std::max(kKeyBlock, static_cast<std::size_t>(wanted));
-    const Result result = Execute(
-        fmt::format("SELECT nextval(pg_get_serial_sequence('engagement_events', 'id'))"
-                    " FROM generate_series(1, {})",
-                    block)
-            .c_str());
+    const Result result =
+        Execute(fmt::format("SELECT nextval(pg_get_serial_sequence('engagement_events', 'id'))"
+                            " FROM generate_series(1, {})",
+                            block)
+                    .c_str());
     if (PQresultStatus(result.get()) != PGRES_TUPLES_OK) {
       return ServerFailed("cannot take keys from the sequence of engagement_events", result.get());
     }
@@ -495,8 +497,7 @@ class Generator {
 
   bool SendInserts(std::int64_t count, Transaction& transaction) {
     while (count > 0) {
-      const std::int64_t rows =
-          std::min(count, static_cast<std::int64_t>(kMaxRowsPerStatement));
+      const std::int64_t rows = std::min(count, static_cast<std::int64_t>(kMaxRowsPerStatement));
       ArrayText keys, contents, users, types, times, durations, devices, payloads;
       for (std::int64_t i = 0; i < rows; ++i) {
         const std::int64_t key = free_keys_.front();
@@ -516,8 +517,8 @@ class Generator {
         payloads.AddQuoted(Payload());
       }
       const std::vector<std::string> values = {
-          std::move(keys).Finish(),  std::move(contents).Finish(),  std::move(users).Finish(),
-          std::move(types).Finish(), std::move(times).Finish(),     std::move(durations).Finish(),
+          std::move(keys).Finish(),    std::move(contents).Finish(), std::move(users).Finish(),
+          std::move(types).Finish(),   std::move(times).Finish(),    std::move(durations).Finish(),
           std::move(devices).Finish(), std::move(payloads).Finish()};
       if (!Send("insert", values)) return false;
       transaction.statements.push_back(Kind::kInsert);
@@ -538,9 +539,9 @@ class Generator {
       const std::chrono::year_month_day date{
           std::chrono::sys_days{std::chrono::days(static_cast<int>(day.count()))}};
       date_day_ = day.count();
-      date_text_ = fmt::format("{:04}-{:02}-{:02}", static_cast<int>(date.year()),
-                               static_cast<unsigned>(date.month()),
-                               static_cast<unsigned>(date.day()));
+      date_text_ =
+          fmt::format("{:04}-{:02}-{:02}", static_cast<int>(date.year()),
+                      static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()));
     }
     times.AddQuoted(fmt::format("{} {:02}:{:02}:{:02}.{:06}+00", date_text_,
                                 seconds_since_midnight / 3600, seconds_since_midnight / 60 % 60,
@@ -589,8 +590,8 @@ class Generator {
     const std::string& id = contents_[dice_.Below(contents_.size())];
     const std::string title = fmt::format("Content, edition {}", dice_.Below(1'000'000));
     const std::string length = LengthText();
-    const std::array<const char*, 3> values = {
-        id.c_str(), title.c_str(), length == "NULL" ? nullptr : length.c_str()};
+    const std::array<const char*, 3> values = {id.c_str(), title.c_str(),
+                                               length == "NULL" ? nullptr : length.c_str()};
     if (PQsendQueryPrepared(connection_.get(), "content", static_cast<int>(values.size()),
                             values.data(), nullptr, nullptr, 0) != 1) {
       return false;
@@ -684,12 +685,14 @@ class Generator {
   void Report(std::string_view state) {
     const auto now = Clock::now();
     const double total = std::chrono::duration<double>(now - started_).count();
-    const double last = std::chrono::duration<double>(now - last_report_.value_or(started_)).count();
+    const double last =
+        std::chrono::duration<double>(now - last_report_.value_or(started_)).count();
     const auto recent = static_cast<double>(totals_.Events() - last_report_events_);
-    fmt::print("{}: {} events in {:.1f} s ({:.0f}/s now), {} inserts, {} updates, {} deletes,"
-               " {} content changes, {} transactions\n",
-               state, totals_.Events(), total, last > 0 ? recent / last : 0.0, totals_.inserts,
-               totals_.updates, totals_.deletes, totals_.content_changes, totals_.transactions);
+    fmt::print(
+        "{}: {} events in {:.1f} s ({:.0f}/s now), {} inserts, {} updates, {} deletes,"
+        " {} content changes, {} transactions\n",
+        state, totals_.Events(), total, last > 0 ? recent / last : 0.0, totals_.inserts,
+        totals_.updates, totals_.deletes, totals_.content_changes, totals_.transactions);
     std::fflush(stdout);
     last_report_ = now;
     last_report_events_ = totals_.Events();

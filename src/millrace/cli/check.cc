@@ -40,9 +40,9 @@ int Check(const std::string& file, const Components& components) {
   for (const config::SinkConfig& sink : config->sinks) {
     const std::string subject = "sink '" + sink.name + "'";
     const Status status = components::FindSinkType(sink.type).check(sink.section, log);
-    has_problem |= Print(status.ok() ? CheckFinding{CheckFinding::Level::kOk, subject, "reachable"}
-                                     : CheckFinding{CheckFinding::Level::kError, subject,
-                                                    status.message()});
+    has_problem |=
+        Print(status.ok() ? CheckFinding{CheckFinding::Level::kOk, subject, "reachable"}
+                          : CheckFinding{CheckFinding::Level::kError, subject, status.message()});
   }
   return has_problem ? kExitFailed : kExitFine;
 }

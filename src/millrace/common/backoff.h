@@ -12,8 +12,8 @@ struct BackoffOptions {
   std::chrono::milliseconds wait_max{10'000};
 };
 
-// Growing waits between tries: each is twice the last, at most wait_max, less a random part of up to
-// half, so that many clients of one server do not come back together. Not thread-safe.
+// Growing waits between tries: each is twice the last, at most wait_max, less a random part of up
+// to half, so that many clients of one server do not come back together. Not thread-safe.
 class Backoff {
  public:
   explicit Backoff(BackoffOptions options, uint64_t seed = std::random_device{}())

@@ -8,13 +8,13 @@ namespace millrace::internal {
 
 }  // namespace millrace::internal
 
-// Aborts, in release builds too, if `condition` is false: after a broken invariant stopping is safer
-// than shipping wrong rows, and durable state makes a restart cheap.
-#define MR_CHECK(condition)                                                \
-  do {                                                                     \
-    if (!(condition)) [[unlikely]] {                                       \
-      ::millrace::internal::CheckFailed(#condition, __FILE__, __LINE__);   \
-    }                                                                      \
+// Aborts, in release builds too, if `condition` is false: after a broken invariant stopping is
+// safer than shipping wrong rows, and durable state makes a restart cheap.
+#define MR_CHECK(condition)                                              \
+  do {                                                                   \
+    if (!(condition)) [[unlikely]] {                                     \
+      ::millrace::internal::CheckFailed(#condition, __FILE__, __LINE__); \
+    }                                                                    \
   } while (false)
 
 // The same on hot paths, in debug builds only.

@@ -102,7 +102,8 @@ std::string FormatUInt128(UInt128 v) {
 
 std::string FormatInt128(Int128 v) {
   const bool negative = v < 0;
-  const UInt128 magnitude = negative ? UInt128{0} - static_cast<UInt128>(v) : static_cast<UInt128>(v);
+  const UInt128 magnitude =
+      negative ? UInt128{0} - static_cast<UInt128>(v) : static_cast<UInt128>(v);
   return (negative ? "-" : "") + FormatUInt128(magnitude);
 }
 

@@ -13,7 +13,8 @@
 
 namespace millrace {
 
-static_assert(std::endian::native == std::endian::little, "Millrace runs on little-endian machines");
+static_assert(std::endian::native == std::endian::little,
+              "Millrace runs on little-endian machines");
 
 using Int128 = __int128;
 using UInt128 = unsigned __int128;

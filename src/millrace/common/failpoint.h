@@ -42,9 +42,9 @@ bool ArmFromEnvironment();
 }  // namespace millrace::failpoint
 
 // One relaxed load while no failpoint is armed.
-#define MR_FAILPOINT(name)                                                                    \
-  do {                                                                                        \
+#define MR_FAILPOINT(name)                                                                     \
+  do {                                                                                         \
     if (::millrace::failpoint::internal::armed.load(std::memory_order_relaxed)) [[unlikely]] { \
-      ::millrace::failpoint::internal::Pass(name);                                            \
-    }                                                                                         \
+      ::millrace::failpoint::internal::Pass(name);                                             \
+    }                                                                                          \
   } while (false)

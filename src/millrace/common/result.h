@@ -54,10 +54,12 @@ class [[nodiscard]] Result {
 
 }  // namespace millrace
 
-// Declares or assigns `lhs` from `expr`, a Result, or returns its Status from the enclosing function.
+// Declares or assigns `lhs` from `expr`, a Result, or returns its Status from the enclosing
+// function.
 #define MR_ASSIGN_OR_RETURN(lhs, expr) \
   MR_ASSIGN_OR_RETURN_INNER(MR_CONCAT(mr_result_, __LINE__), lhs, expr)
-#define MR_ASSIGN_OR_RETURN_INNER(tmp, lhs, expr)    \
-  auto tmp = (expr);                                 \
-  if (!tmp.has_value()) [[unlikely]] return tmp.status(); \
+#define MR_ASSIGN_OR_RETURN_INNER(tmp, lhs, expr) \
+  auto tmp = (expr);                              \
+  if (!tmp.has_value()) [[unlikely]]              \
+    return tmp.status();                          \
   lhs = std::move(tmp).value()

@@ -88,8 +88,9 @@ Status Internal(std::string message);
 #define MR_CONCAT(a, b) MR_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function if `expr`, a Status, is a failure.
-#define MR_RETURN_IF_ERROR(expr)                          \
-  do {                                                    \
-    ::millrace::Status mr_status_ = (expr);               \
-    if (!mr_status_.ok()) [[unlikely]] return mr_status_; \
+#define MR_RETURN_IF_ERROR(expr)            \
+  do {                                      \
+    ::millrace::Status mr_status_ = (expr); \
+    if (!mr_status_.ok()) [[unlikely]]      \
+      return mr_status_;                    \
   } while (false)

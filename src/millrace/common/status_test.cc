@@ -22,7 +22,8 @@ Status Quarter(int v, int& quarter) {
 }
 
 TEST(Status, AddsContextOutward) {
-  const Status status = NotFound("no such table").WithContext("insert into a.b").WithContext("sink 'c'");
+  const Status status =
+      NotFound("no such table").WithContext("insert into a.b").WithContext("sink 'c'");
   EXPECT_EQ(status.message(), "sink 'c': insert into a.b: no such table");
   EXPECT_EQ(status.code(), Code::kNotFound);
   EXPECT_EQ(status.ToString(), "not_found: sink 'c': insert into a.b: no such table");
@@ -36,9 +37,7 @@ TEST(Result, MacrosPassValuesAndFailures) {
   EXPECT_EQ(Quarter(6, quarter).code(), Code::kInvalidArgument);
 }
 
-TEST(ResultDeathTest, ValueOfAFailureAborts) {
-  EXPECT_DEATH((void)*Half(1), "broken invariant");
-}
+TEST(ResultDeathTest, ValueOfAFailureAborts) { EXPECT_DEATH((void)*Half(1), "broken invariant"); }
 
 }  // namespace
 }  // namespace millrace

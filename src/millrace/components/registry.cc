@@ -74,8 +74,8 @@ Result<pipeline::Parts> MakeParts(const config::PipelineConfig& config,
     parts.sink_types.push_back(&FindSinkType(sink.type));
   }
   MR_ASSIGN_OR_RETURN(parts.store,
-                      storage::OpenRocksDbStore({.path = config.data_dir,
-                                                 .cache_bytes = config.storage.cache_bytes}));
+                      storage::OpenRocksDbStore(
+                          {.path = config.data_dir, .cache_bytes = config.storage.cache_bytes}));
   MR_ASSIGN_OR_RETURN(parts.sql,
                       sql::MakeDuckDbEngine({.memory_limit_bytes = config.engine.memory_bytes}));
   parts.source = sources::postgres::MakePostgresSource(SourceConfigOf(config),

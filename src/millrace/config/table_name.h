@@ -25,18 +25,21 @@ std::optional<TableName> ParseTableName(std::string_view text);
 // An entry of `source.tables`: a name, or one with `*` for any characters outside of quotes.
 class TablePattern {
  public:
-  static std::optional<TablePattern> Parse(std::string_view text);
-
-  bool Matches(const TableName& table) const;
-  // The table where the pattern names exactly one.
-  const std::optional<TableName>& exact() const { return exact_; }
-
- private:
   // One part, cut at its stars: pieces that must follow each other. One piece: exactly that.
   struct Part {
     std::vector<std::string> pieces;
     bool Matches(std::string_view text) const;
   };
+
+  static std::optional<TablePattern> Parse(std::string_view text);
+
+  const Part& schema() const { return schema_; }
+  const Part& name() const { return name_; }
+  bool Matches(const TableName& table) const;
+  // The table where the pattern names exactly one.
+  const std::optional<TableName>& exact() const { return exact_; }
+
+ private:
   friend class PatternParser;
 
   Part schema_;

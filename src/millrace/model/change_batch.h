@@ -42,7 +42,8 @@ struct UnchangedToast {
 
 // The changes of one table, in commit order.
 struct TableChanges {
-  explicit TableChanges(TablePtr t) : table(std::move(t)), new_rows(table->columns), old_rows(table->columns) {}
+  explicit TableChanges(TablePtr t)
+      : table(std::move(t)), new_rows(table->columns), old_rows(table->columns) {}
 
   TablePtr table;
   RowBatch new_rows;

@@ -19,7 +19,8 @@ namespace millrace {
 //   fixed-size kinds   fixed(): size() values of type().width() bytes; the value of a NULL is zero
 //   text, json, bytes  ends(): size() offsets into bytes(); value i is bytes()[ends[i-1], ends[i])
 //   lists              ends(): the same, counting values of child()
-//   validity()         one bit a row, least significant first, 1 = not NULL, as in DuckDB and Arrow;
+//   validity()         one bit a row, least significant first, 1 = not NULL, as in DuckDB and
+//   Arrow;
 //                      empty while there are no NULLs
 //
 // Not thread-safe; const access from many threads is.

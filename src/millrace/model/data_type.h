@@ -48,7 +48,8 @@ struct Interval {
 
 // The type of a column. Values of one type have one layout in memory: that of DuckDB's vectors but
 // for kUuid and the variable-size kinds (see column.h). Infinite dates and timestamps are the least
-// and the greatest value of their integer, plus one at the low end, as in DuckDB (kDateInfinity ...).
+// and the greatest value of their integer, plus one at the low end, as in DuckDB (kDateInfinity
+// ...).
 struct DataType {
   TypeKind kind = TypeKind::kText;
   uint8_t precision = 0;                    // kDecimal: 1 to 38
@@ -65,9 +66,7 @@ struct DataType {
   // Bytes of one value in a column's fixed part; 0 for text, enum, JSON, bytes and lists.
   size_t width() const;
   // Text, enum, JSON or bytes.
-  bool is_varlen() const {
-    return kind >= TypeKind::kText && kind <= TypeKind::kBytes;
-  }
+  bool is_varlen() const { return kind >= TypeKind::kText && kind <= TypeKind::kBytes; }
   bool is_list() const { return kind == TypeKind::kList; }
 
   // For people and for the log of schema versions: "decimal(10,2)", "list(text)".

@@ -2,18 +2,16 @@
 #include "millrace/model/json_text.h"
 
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 
+#include "millrace/model/value_text.h"
+
 namespace millrace {
 
 namespace {
-
-constexpr int64_t kMicrosPerSecond = 1'000'000;
-constexpr int64_t kMicrosPerDay = 86'400 * kMicrosPerSecond;
 
 // For each byte of a JSON string: 0 as it is, 'u' as \u00XX, 0x80 part of a UTF-8 sequence, else
 // the letter after the backslash.
@@ -126,206 +124,6 @@ void AppendValidUtf8(Buffer& to, std::string_view text) {
   to.Append(from, static_cast<size_t>(end - from));
 }
 
-template <typename T>
-void AppendNumber(Buffer& to, T value) {
-  // Enough for any 64-bit integer and for the shortest form of any double.
-  constexpr size_t kMax = 32;
-  char* at = to.Extend(kMax);
-  const auto end = std::to_chars(at, at + kMax, value).ptr;
-  to.Truncate(to.size() - (kMax - static_cast<size_t>(end - at)));
-}
-
-void AppendSigned128(Buffer& to, Int128 value) {
-  if (value < 0) {
-    to.Append("-");
-  }
-  AppendUnsigned128(
-      to, value < 0 ? UInt128{0} - static_cast<UInt128>(value) : static_cast<UInt128>(value));
-}
-
-// Digits of `value` to at least `width`, with leading zeros.
-void AppendPadded(Buffer& to, uint64_t value, size_t width) {
-  char digits[20];
-  const auto end = std::to_chars(digits, digits + sizeof(digits), value).ptr;
-  const auto n = static_cast<size_t>(end - digits);
-  if (n < width) {
-    std::memset(to.Extend(width - n), '0', width - n);
-  }
-  to.Append(digits, n);
-}
-
-// "05": two digits.
-void AppendTwo(Buffer& to, uint64_t value) {
-  char* at = to.Extend(2);
-  at[0] = static_cast<char>('0' + value / 10);
-  at[1] = static_cast<char>('0' + value % 10);
-}
-
-// ".5": up to six digits without trailing zeros; nothing for 0.
-void AppendFraction(Buffer& to, uint64_t micros) {
-  if (micros == 0) {
-    return;
-  }
-  to.Append(".");
-  AppendPadded(to, micros, 6);
-  size_t size = to.size();
-  while (to.data()[size - 1] == '0') {
-    --size;
-  }
-  to.Truncate(size);
-}
-
-// The date of a day number, by the proleptic Gregorian calendar in eras of 400 years that begin in
-// March.
-void AppendDay(Buffer& to, int64_t days_since_1970) {
-  constexpr int64_t kDaysPerEra = 146'097;
-  const int64_t day = days_since_1970 + 719'468;  // since 0000-03-01
-  const int64_t era = (day >= 0 ? day : day - (kDaysPerEra - 1)) / kDaysPerEra;
-  const int64_t of_era = day - era * kDaysPerEra;
-  const int64_t year_of_era = (of_era - of_era / 1460 + of_era / 36'524 - of_era / 146'096) / 365;
-  const int64_t of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-  const int64_t month_from_march = (5 * of_year + 2) / 153;
-  const int64_t day_of_month = of_year - (153 * month_from_march + 2) / 5 + 1;
-  const int64_t month = month_from_march < 10 ? month_from_march + 3 : month_from_march - 9;
-  const int64_t year = year_of_era + era * 400 + (month <= 2 ? 1 : 0);
-  if (year >= 0 && year <= 9999) {
-    AppendTwo(to, static_cast<uint64_t>(year) / 100);
-    AppendTwo(to, static_cast<uint64_t>(year) % 100);
-  } else {
-    to.Append(year < 0 ? "-" : "+");
-    AppendPadded(to, static_cast<uint64_t>(year < 0 ? -year : year), 6);
-  }
-  to.Append("-");
-  AppendTwo(to, static_cast<uint64_t>(month));
-  to.Append("-");
-  AppendTwo(to, static_cast<uint64_t>(day_of_month));
-}
-
-// REQUIRES: 0 <= micros <= kMicrosPerDay.
-void AppendTimeOfDay(Buffer& to, int64_t micros) {
-  const auto seconds = static_cast<uint64_t>(micros / kMicrosPerSecond);
-  AppendTwo(to, seconds / 3600);
-  to.Append(":");
-  AppendTwo(to, seconds / 60 % 60);
-  to.Append(":");
-  AppendTwo(to, seconds % 60);
-  AppendFraction(to, static_cast<uint64_t>(micros % kMicrosPerSecond));
-}
-
-// True if it was one.
-template <typename T>
-bool AppendInfinity(Buffer& to, T value) {
-  constexpr T kMost = sizeof(T) == 4 ? T{kDateInfinity} : static_cast<T>(kTimestampInfinity);
-  if (value != kMost && value != -kMost) [[likely]] {
-    return false;
-  }
-  to.Append(value == kMost ? "infinity" : "-infinity");
-  return true;
-}
-
-void AppendTimestamp(Buffer& to, int64_t micros) {
-  int64_t day = micros / kMicrosPerDay;
-  int64_t of_day = micros % kMicrosPerDay;
-  if (of_day < 0) {
-    of_day += kMicrosPerDay;
-    --day;
-  }
-  AppendDay(to, day);
-  to.Append("T");
-  AppendTimeOfDay(to, of_day);
-}
-
-// "-4H": nothing for 0.
-void AppendPart(Buffer& to, int64_t value, char unit) {
-  if (value != 0) {
-    AppendNumber(to, value);
-    to.Append(&unit, 1);
-  }
-}
-
-void AppendInterval(Buffer& to, const Interval& value) {
-  to.Append("P");
-  AppendPart(to, value.months / 12, 'Y');
-  AppendPart(to, value.months % 12, 'M');
-  AppendPart(to, value.days, 'D');
-  if (value.micros == 0) {
-    if (value.months == 0 && value.days == 0) {
-      to.Append("T0S");
-    }
-    return;
-  }
-  to.Append("T");
-  const int64_t minutes = value.micros / kMicrosPerSecond / 60;
-  AppendPart(to, minutes / 60, 'H');
-  AppendPart(to, minutes % 60, 'M');
-  const int64_t micros = value.micros % (60 * kMicrosPerSecond);
-  if (micros != 0) {
-    const auto magnitude = static_cast<uint64_t>(micros < 0 ? -micros : micros);
-    to.Append(micros < 0 ? "-" : "");
-    AppendUnsigned(to, magnitude / kMicrosPerSecond);
-    AppendFraction(to, magnitude % kMicrosPerSecond);
-    to.Append("S");
-  }
-}
-
-void AppendUuid(Buffer& to, const char* bytes) {
-  constexpr char kHex[] = "0123456789abcdef";
-  char* at = to.Extend(36);
-  for (size_t i = 0; i < 16; ++i) {
-    if (i == 4 || i == 6 || i == 8 || i == 10) {
-      *at++ = '-';
-    }
-    const auto byte = static_cast<uint8_t>(bytes[i]);
-    *at++ = kHex[byte >> 4];
-    *at++ = kHex[byte & 15];
-  }
-}
-
-void AppendBase64(Buffer& to, std::string_view bytes) {
-  constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const auto* from = reinterpret_cast<const uint8_t*>(bytes.data());
-  char* at = to.Extend((bytes.size() + 2) / 3 * 4);
-  size_t i = 0;
-  for (; i + 3 <= bytes.size(); i += 3) {
-    const uint32_t group = uint32_t{from[i]} << 16 | uint32_t{from[i + 1]} << 8 | from[i + 2];
-    *at++ = kDigits[group >> 18];
-    *at++ = kDigits[group >> 12 & 63];
-    *at++ = kDigits[group >> 6 & 63];
-    *at++ = kDigits[group & 63];
-  }
-  const size_t rest = bytes.size() - i;
-  if (rest != 0) {
-    const uint32_t group = uint32_t{from[i]} << 16 | (rest == 2 ? uint32_t{from[i + 1]} << 8 : 0);
-    *at++ = kDigits[group >> 18];
-    *at++ = kDigits[group >> 12 & 63];
-    *at++ = rest == 2 ? kDigits[group >> 6 & 63] : '=';
-    *at++ = '=';
-  }
-}
-
-template <typename T>
-void AppendDecimal(Buffer& to, T unscaled, size_t scale) {
-  const Int128 value = unscaled;
-  const UInt128 magnitude =
-      value < 0 ? UInt128{0} - static_cast<UInt128>(value) : static_cast<UInt128>(value);
-  char digits[40];
-  const size_t n = FormatUInt128(magnitude, digits);
-  to.Append(value < 0 ? "-" : "");
-  if (scale == 0) {
-    to.Append(digits, n);
-  } else if (n > scale) {
-    to.Append(digits, n - scale);
-    to.Append(".");
-    to.Append(digits + n - scale, scale);
-  } else {
-    to.Append("0.");
-    if (scale != n) {
-      std::memset(to.Extend(scale - n), '0', scale - n);
-    }
-    to.Append(digits, n);
-  }
-}
-
 // The writers, one for each kind. Each appends a value that is not NULL, bare; `kQuoted` says
 // whether JSON puts it in quotes.
 
@@ -340,7 +138,7 @@ template <typename T>
 struct WriteInteger {
   static constexpr bool kQuoted = false;
   static void Write(const Column& column, size_t row, Buffer& to) {
-    AppendNumber(to, column.Value<T>(row));
+    AppendInteger(to, column.Value<T>(row));
   }
 };
 
@@ -369,17 +167,14 @@ struct WriteDecimal {
 struct WriteDate {
   static constexpr bool kQuoted = true;
   static void Write(const Column& column, size_t row, Buffer& to) {
-    const auto days = column.Value<int32_t>(row);
-    if (!AppendInfinity(to, days)) {
-      AppendDay(to, days);
-    }
+    AppendDate(to, column.Value<int32_t>(row));
   }
 };
 
 struct WriteTime {
   static constexpr bool kQuoted = true;
   static void Write(const Column& column, size_t row, Buffer& to) {
-    AppendTimeOfDay(to, column.Value<int64_t>(row));
+    AppendTime(to, column.Value<int64_t>(row));
   }
 };
 
@@ -387,11 +182,7 @@ template <bool kZone>
 struct WriteTimestamp {
   static constexpr bool kQuoted = true;
   static void Write(const Column& column, size_t row, Buffer& to) {
-    const auto micros = column.Value<int64_t>(row);
-    if (!AppendInfinity(to, micros)) {
-      AppendTimestamp(to, micros);
-      to.Append(kZone ? "Z" : "");
-    }
+    AppendTimestamp(to, column.Value<int64_t>(row), kZone ? "Z" : "");
   }
 };
 
@@ -458,12 +249,7 @@ void WriteJson(const Column& column, size_t row, Buffer& to) {
 
 template <typename T>
 void WriteFloatText(const Column& column, size_t row, Buffer& to) {
-  const T value = column.Value<T>(row);
-  if (std::isfinite(value)) [[likely]] {
-    AppendNumber(to, value);
-  } else {
-    to.Append(std::isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity");
-  }
+  AppendFloat(to, column.Value<T>(row));
 }
 
 template <typename T>
@@ -585,20 +371,6 @@ void AppendJsonString(Buffer& to, std::string_view text) {
   }
   to.Append(from, static_cast<size_t>(end - from));
   to.Append("\"");
-}
-
-void AppendUnsigned(Buffer& to, uint64_t value) { AppendNumber(to, value); }
-
-void AppendUnsigned128(Buffer& to, UInt128 value) {
-  char digits[40];
-  to.Append(digits, FormatUInt128(value, digits));
-}
-
-void AppendTimestampTz(Buffer& to, TimestampMicros value) {
-  if (!AppendInfinity(to, value)) {
-    AppendTimestamp(to, value);
-    to.Append("Z");
-  }
 }
 
 }  // namespace millrace

@@ -7,7 +7,6 @@
 #include "millrace/common/buffer.h"
 #include "millrace/model/column.h"
 #include "millrace/model/data_type.h"
-#include "millrace/model/position.h"
 
 // Column values as JSON and as plain text: what Kafka messages, Redis entries and JSON lines hold.
 //
@@ -30,10 +29,10 @@
 //   list               array                                                 the JSON text
 //   NULL               null                                                  has none
 //
-// Fractions of a second have up to six digits without trailing zeros. Years are those of the
-// proleptic Gregorian calendar with a year 0, which is 1 BC; outside 0 to 9999 they have a sign and
-// at least six digits, as in ECMAScript: "+010000-01-01", "-000043-03-15". Infinite dates and
-// timestamps are "infinity" and "-infinity".
+// How numbers and times are written is in value_text.h: fractions of a second have up to six digits
+// without trailing zeros. Years are those of the proleptic Gregorian calendar with a year 0, which
+// is 1 BC; outside 0 to 9999 they have a sign and at least six digits, as in ECMAScript:
+// "+010000-01-01", "-000043-03-15". Infinite dates and timestamps are "infinity" and "-infinity".
 //
 // JSON is always valid UTF-8: bytes that are not become U+FFFD. Pure functions; any thread.
 namespace millrace {
@@ -48,10 +47,5 @@ ValueWriter TextWriterOf(const DataType& type);
 
 // Appends a JSON string with its quotes.
 void AppendJsonString(Buffer& to, std::string_view text);
-// Appends decimal digits.
-void AppendUnsigned(Buffer& to, uint64_t value);
-void AppendUnsigned128(Buffer& to, UInt128 value);
-// Appends a timestamp in the form of a timestamptz, without quotes.
-void AppendTimestampTz(Buffer& to, TimestampMicros value);
 
 }  // namespace millrace

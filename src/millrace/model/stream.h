@@ -70,8 +70,8 @@ struct OutputBatch {
 };
 using OutputBatchPtr = std::shared_ptr<const OutputBatch>;
 
-// The outputs of one micro-batch over all streams, at offsets [first, end): one record of the output
-// log. Batches follow each other in `batches` without gap.
+// The outputs of one micro-batch over all streams, at offsets [first, end): one record of the
+// output log. Batches follow each other in `batches` without gap.
 struct OutputRecord {
   Offset first;
   Offset end;

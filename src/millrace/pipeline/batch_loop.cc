@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/pipeline/batch_loop.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "millrace/common/failpoint.h"
 #include "millrace/pipeline/capture_loop.h"
@@ -145,8 +145,8 @@ Status BatchLoop::MakeOutputs(ChangeBatch& batch, storage::StoreBatch& store_bat
         rows.driving_row[row] = row;
       }
     }
-    MR_ASSIGN_OR_RETURN(OutputBatch output, planned.outputs->Build(batch, *changes,
-                                                                   std::move(rows), store_batch));
+    MR_ASSIGN_OR_RETURN(OutputBatch output,
+                        planned.outputs->Build(batch, *changes, std::move(rows), store_batch));
     stream_rows_[i] += output.row_count();
     if (output.row_count() != 0) {
       outputs.push_back(std::move(output));

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/pipeline/capture_loop.h"
 
-#include <fmt/format.h>
-
 #include <array>
 #include <condition_variable>
 #include <mutex>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "millrace/pipeline/error_policy.h"
 
@@ -28,8 +28,12 @@ class StoredSourceState : public sources::SourceStateStore {
   storage::Store& store_;
 };
 
+// How often the source may tell the server that it lives while the engine is behind.
+constexpr milliseconds kBackpressurePoll{1'000};
+
 void CountEvents(const ChangeBatch& batch, telemetry::PipelineMetrics& metrics) {
-  constexpr std::array<std::string_view, 6> kOps = {"", "insert", "update", "delete", "truncate", "read"};
+  constexpr std::array<std::string_view, 6> kOps = {"",       "insert",   "update",
+                                                    "delete", "truncate", "read"};
   std::array<uint64_t, kOps.size()> counts{};
   for (const TableChanges& changes : batch.tables) {
     for (const Change& change : changes.changes) {
@@ -123,11 +127,15 @@ Status CaptureLoop::Serve(std::stop_token stop) {
     MR_RETURN_IF_ERROR(source_.Poll(milliseconds(source_.Pending().can_take ? 1 : 50)));
     backoff_.Reset();
     const sources::Source::PendingBatch pending = source_.Pending();
+    const bool is_full =
+        pending.rows >= options_.trigger.rows_max || pending.bytes >= options_.trigger.bytes_max;
     if (!pending.can_take || !hand_over_.IsFree()) {
+      if (pending.can_take && is_full) {
+        // The source reads nothing more before this is taken.
+        hand_over_.WaitFree(kBackpressurePoll, stop);
+      }
       continue;
     }
-    const bool is_full = pending.rows >= options_.trigger.rows_max ||
-                         pending.bytes >= options_.trigger.bytes_max;
     const bool waited =
         std::chrono::steady_clock::now() - pending.since >= options_.trigger.wait_max;
     if (is_full || waited || hand_over_.IsIdle()) {

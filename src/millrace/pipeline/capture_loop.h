@@ -18,9 +18,9 @@
 
 namespace millrace::pipeline {
 
-// CaptureLoop reads the source and gives its changes to the engine, a batch at a time: at once to an
-// idle engine, else when the trigger says so. It connects again, with growing waits, when the source
-// breaks off, from what is durable by then.
+// CaptureLoop reads the source and gives its changes to the engine, a batch at a time: at once to
+// an idle engine, else when the trigger says so. It connects again, with growing waits, when the
+// source breaks off, from what is durable by then.
 //
 // Threads: Run() is the body of mr-capture.
 class CaptureLoop {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -51,7 +52,15 @@ class HandOver {
     changed_.notify_all();
     changed_.wait(lock, stop, [&] { return waiting_ != nullptr; });
     working_ = waiting_ != nullptr;
-    return std::move(waiting_);
+    std::unique_ptr<ChangeBatch> batch = std::move(waiting_);
+    changed_.notify_all();
+    return batch;
+  }
+
+  // Blocks until Give() may be called, for at most `time`.
+  void WaitFree(std::chrono::milliseconds time, std::stop_token stop) {
+    std::unique_lock lock(mu_);
+    changed_.wait_for(lock, stop, time, [&] { return waiting_ == nullptr; });
   }
 
   // Blocks until the engine has finished all that was given. False if `stop` came first.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/pipeline/output_builder.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "millrace/storage/row_codec.h"
 
@@ -40,15 +40,16 @@ struct OutputBuilder::Run {
   OutputBatch output;
   StreamRows rows;
   storage::StoreBatch& store_batch;
-  // Address of the newest output of each key that this batch asks for or changes; nothing: no output.
+  // Address of the newest output of each key that this batch asks for or changes; nothing: no
+  // output.
   StringMap<std::optional<std::string>> addresses;
   size_t next_row = 0;  // of rows, the first that has not been passed
 };
 
 Result<std::unique_ptr<OutputBuilder>> OutputBuilder::Make(Options options, storage::Store& store) {
   const Stream& stream = *options.stream;
-  // The registry of streams gives the address columns a version of their own: they follow the sinks'
-  // configuration.
+  // The registry of streams gives the address columns a version of their own: they follow the
+  // sinks' configuration.
   Stream address;
   address.name = "address/" + stream.name;
   address.columns = SelectColumns(*stream.columns, options.address);

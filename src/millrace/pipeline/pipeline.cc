@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/pipeline/pipeline.h"
 
-#include <fmt/format.h>
-#include <pthread.h>
-
 #include <algorithm>
 #include <set>
 #include <utility>
+
+#include <fmt/format.h>
+#include <pthread.h>
 
 #include "millrace/common/backoff.h"
 #include "millrace/common/clock.h"
@@ -128,9 +128,9 @@ Status Pipeline::MakeSinks() {
     if (!sink.ok()) {
       return sink.status().WithContext(fmt::format("sink '{}'", sink_config.name));
     }
-    writers_.push_back(std::make_unique<SinkWriter>(
-        std::move(options), std::move(sink).value(), std::move(deliveries), *store_, metrics_,
-        log_.With("sink", sink_config.name)));
+    writers_.push_back(std::make_unique<SinkWriter>(std::move(options), std::move(sink).value(),
+                                                    std::move(deliveries), *store_, metrics_,
+                                                    log_.With("sink", sink_config.name)));
   }
   return Status::Ok();
 }
@@ -144,10 +144,8 @@ void Pipeline::Start() {
       log_.With("component", "engine"));
   capture_ = std::make_unique<CaptureLoop>(
       *source_, *store_, hand_over_,
-      CaptureLoop::Options{
-          .trigger = batch,
-          .snapshot_order = plan_.snapshot_order},
-      metrics_, log_.With("component", "source"));
+      CaptureLoop::Options{.trigger = batch, .snapshot_order = plan_.snapshot_order}, metrics_,
+      log_.With("component", "source"));
 
   for (const std::unique_ptr<SinkWriter>& writer : writers_) {
     sink_threads_.emplace_back([this, &writer] {
@@ -276,8 +274,8 @@ StatusSnapshot::Sink Pipeline::DescribeSink(const SinkWriter& writer) const {
   sink.rows = progress.rows;
   sink.last_error = progress.last_error;
   const uint64_t end = store_->ReadableEnd().value();
-  const uint64_t delivered = progress.delivered.value_or(store_->LogBegin()).value();
-  sink.lag_rows = end > delivered ? end - delivered : 0;
+  const uint64_t passed = progress.passed.value_or(store_->LogBegin()).value();
+  sink.lag_rows = end > passed ? end - passed : 0;
   if (sink.lag_rows != 0 && engine_) {
     const TimestampMicros since =
         progress.last_commit_ts != 0 ? progress.last_commit_ts : engine_->last_commit_ts();

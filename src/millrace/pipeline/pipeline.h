@@ -38,8 +38,8 @@ struct Parts {
   std::vector<const sinks::SinkType*> sink_types;
 };
 
-// Pipeline runs one configuration: source -> streams -> output log -> sinks, with everything durable
-// in the Store. It owns all threads but those of the admin server:
+// Pipeline runs one configuration: source -> streams -> output log -> sinks, with everything
+// durable in the Store. It owns all threads but those of the admin server:
 //
 //   mr-capture      reads the source                        stops on request
 //   mr-engine       computes and commits micro-batches      when all that was given is durable

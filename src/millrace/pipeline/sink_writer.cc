@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/pipeline/sink_writer.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "millrace/common/clock.h"
 #include "millrace/common/failpoint.h"
@@ -144,31 +144,39 @@ Status SinkWriter::Serve(std::stop_token stop, std::stop_token drain) {
     progress_.state = "idle";
     progress_.last_error.clear();
     progress_.delivered = next;
+    progress_.passed = next;
     progress_.acknowledged = steady_clock::now();
   }
   last_contact_ = steady_clock::now();
-  Offset scanned = next;  // between the position and here there is no row for this sink
+  // Between the position and its end there is no row for this sink.
+  sinks::DeliveryBatch passed{.first = next, .end = next, .position = {}, .slices = {}};
   while (!stop.stop_requested()) {
     MR_ASSIGN_OR_RETURN(const auto batch,
-                        Gather(next, scanned, position.pending_end, stop, drain));
+                        Gather(next, passed.end, position.pending_end, stop, drain));
     const auto now = steady_clock::now();
-    if (batch) {
-      scanned = batch->end;
-      if (batch->row_count() != 0 || position.pending_end || now - last_contact_ >= kPositionInterval) {
-        MR_RETURN_IF_ERROR(Deliver(*batch, stop));
-        next = batch->end;
-        position.pending_end.reset();
-        backoff_.Reset();
-      } else {
-        MutexLock lock(mu_);
-        progress_.delivered = scanned;
-      }
+    const bool is_due = now - last_contact_ >= kPositionInterval;
+    if (batch && (batch->row_count() != 0 || position.pending_end)) {
+      MR_RETURN_IF_ERROR(Deliver(*batch, stop));
+      next = batch->end;
+      passed = {.first = next, .end = next, .position = {}, .slices = {}};
+      position.pending_end.reset();
+      backoff_.Reset();
       continue;
     }
-    if (drain.stop_requested() && scanned >= store_.ReadableEnd()) {
+    if (batch) {
+      passed = *batch;
+      MutexLock lock(mu_);
+      progress_.passed = passed.end;
+    }
+    // The position follows over rows of other streams too, or they could never be dropped.
+    if (passed.end > next && is_due) {
+      MR_RETURN_IF_ERROR(Deliver(passed, stop));
+      next = passed.end;
+    }
+    if (drain.stop_requested() && passed.end >= store_.ReadableEnd()) {
       return Status::Ok();
     }
-    if (now - last_contact_ >= options_.probe_interval) {
+    if (!batch && now - last_contact_ >= options_.probe_interval) {
       MR_RETURN_IF_ERROR(Probe(next));
     }
   }
@@ -224,7 +232,7 @@ Result<std::optional<sinks::DeliveryBatch>> SinkWriter::Gather(Offset first, Off
 
 Status SinkWriter::Deliver(const sinks::DeliveryBatch& batch, std::stop_token stop) {
   MR_FAILPOINT("sink_writer.before_deliver");
-  SetState("flowing", "");
+  SetState(batch.row_count() == 0 ? "idle" : "flowing", "");
   const auto start = steady_clock::now();
   MR_RETURN_IF_ERROR(sink_->Deliver(batch, stop));
   MR_FAILPOINT("sink_writer.after_deliver");
@@ -244,6 +252,7 @@ Status SinkWriter::Deliver(const sinks::DeliveryBatch& batch, std::stop_token st
   }
   MutexLock lock(mu_);
   progress_.delivered = batch.end;
+  progress_.passed = batch.end;
   progress_.rows += batch.row_count();
   progress_.last_commit_ts = std::max(progress_.last_commit_ts, newest);
   progress_.acknowledged = last_contact_;

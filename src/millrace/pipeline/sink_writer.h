@@ -51,10 +51,11 @@ class SinkWriter {
     std::chrono::milliseconds probe_interval{10'000};
   };
 
-  // For status. `delivered` is nothing until the target's position is known.
+  // For status. The offsets are nothing until the target's position is known.
   struct Progress {
     std::string state = "connecting";
-    std::optional<Offset> delivered;
+    std::optional<Offset> delivered;  // the target's position: what lies before it may be dropped
+    std::optional<Offset> passed;     // from there to here no row is for this sink
     uint64_t rows = 0;
     TimestampMicros last_commit_ts = 0;  // of the newest delivered row
     std::chrono::steady_clock::time_point acknowledged;

@@ -22,35 +22,35 @@ struct StatusSnapshot {
     bool connected = false;
     Lsn confirmed_lsn;
     Lsn received_lsn;
-    uint64_t lag_bytes = 0;       // WAL between the server's newest and the confirmed position
-    double lag_seconds = 0;       // age of the oldest transaction that is not durable here
+    uint64_t lag_bytes = 0;  // WAL between the server's newest and the confirmed position
+    double lag_seconds = 0;  // age of the oldest transaction that is not durable here
     uint64_t retained_wal_bytes = 0;
-    std::string snapshot;         // "none", "running", "done"
+    std::string snapshot;  // "none", "running", "done"
     uint64_t snapshot_rows = 0;
-    double rows_per_second = 0;   // changes read, over the last seconds
+    double rows_per_second = 0;  // changes read, over the last seconds
     std::string last_error;
   };
   struct Stream {
     std::string name;
-    uint64_t rows = 0;            // outputs since data_dir was made
+    uint64_t rows = 0;  // outputs since data_dir was made
     uint64_t dead_letters = 0;
     uint64_t state_bytes = 0;
   };
   struct Sink {
     std::string name;
     std::string type;
-    std::string state;            // "connecting", "flowing", "idle", "retrying", "stopped"
-    uint64_t rows = 0;            // delivered since the start of this process
-    double rows_per_second = 0;   // delivered, over the last seconds
+    std::string state;           // "connecting", "flowing", "idle", "retrying", "stopped"
+    uint64_t rows = 0;           // delivered since the start of this process
+    double rows_per_second = 0;  // delivered, over the last seconds
     uint64_t lag_rows = 0;
     double lag_seconds = 0;
     std::string last_error;
   };
 
   std::string pipeline;
-  std::string state;              // "starting", "snapshot", "catching_up", "streaming", "stopping"
-  bool ready = false;             // DESIGN: changes really flow
-  std::string not_ready_reason;   // one sentence when not ready
+  std::string state;             // "starting", "snapshot", "catching_up", "streaming", "stopping"
+  bool ready = false;            // DESIGN: changes really flow
+  std::string not_ready_reason;  // one sentence when not ready
   uint64_t output_log_bytes = 0;
   Source source;
   std::vector<Stream> streams;

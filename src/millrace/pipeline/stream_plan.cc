@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/pipeline/stream_plan.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
 #include <algorithm>
 #include <set>
 #include <utility>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace millrace::pipeline {
 
@@ -86,7 +86,8 @@ Status Planner::PlanTableStates() {
     }
     MR_ASSIGN_OR_RETURN(
         std::unique_ptr<TableState> state,
-        TableState::Make(table, is_lookup ? TableState::Keep::kAllRows : TableState::Keep::kWideRows,
+        TableState::Make(table,
+                         is_lookup ? TableState::Keep::kAllRows : TableState::Keep::kWideRows,
                          inputs_.store, is_lookup ? cache : size_t{1} << 20));
     plan_.table_states.push_back(std::move(state));
   }
@@ -166,8 +167,7 @@ Result<std::unique_ptr<QueryRunner>> Planner::PlanQuery(const config::StreamConf
     const sql::LookupJoin& join = query->joins()[i];
     QueryRunner::Lookup lookup{.state = StateOf(table), .columns = table.columns};
     for (const uint32_t key_column : table.primary_key) {
-      const auto at =
-          std::find(join.lookup_columns.begin(), join.lookup_columns.end(), key_column);
+      const auto at = std::find(join.lookup_columns.begin(), join.lookup_columns.end(), key_column);
       MR_CHECK(at != join.lookup_columns.end());
       const uint32_t driving_column =
           join.driving_columns[static_cast<size_t>(at - join.lookup_columns.begin())];

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What streams make of changes, on the real store and the real SQL engine: the same transactions in
 // batches of any size give the same outputs.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
-#include <unistd.h>
-
 #include <filesystem>
 #include <map>
 #include <optional>
 #include <random>
 #include <string>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "millrace/config/pipeline_config.h"
 #include "millrace/model/change_batch.h"
@@ -58,8 +57,8 @@ struct TestChange {
   enum class Table { kContent, kEvents } table = Table::kEvents;
   ChangeOp op = ChangeOp::kInsert;
   int64_t id = 0;
-  std::string text;             // title, or kind; "<toast>": not sent, because it did not change
-  int64_t content_id = 0;       // of an event; 0: NULL
+  std::string text;        // title, or kind; "<toast>": not sent, because it did not change
+  int64_t content_id = 0;  // of an event; 0: NULL
   std::optional<int64_t> old_id = std::nullopt;  // an update of the key
 };
 using TestTransaction = std::vector<TestChange>;
@@ -97,18 +96,26 @@ class StreamsTest : public testing::Test {
     config::Findings findings;
     const auto config = config::LoadPipelineConfig(
         kConfig, "test.yaml",
-        {.sink_types = {{.type = "nowhere", .description = "", .fields = {}}}, .check_sql = {}, .read = {}},
+        {.sink_types = {{.type = "nowhere", .description = "", .fields = {}}},
+         .check_sql = {},
+         .read = {}},
         findings);
     ASSERT_TRUE(config.has_value()) << findings.all().front().ToString();
     const std::vector<TablePtr> tables = {content_, events_};
-    const std::vector<sinks::StreamUse> uses = {{.stream = "enriched", .address_columns = {"kind"}}};
-    auto plan = PlanStreams(
-        {.config = *config, .tables = tables, .uses = uses, .sql = *sql_, .store = *store_, .log = {}});
+    const std::vector<sinks::StreamUse> uses = {
+        {.stream = "enriched", .address_columns = {"kind"}}};
+    auto plan = PlanStreams({.config = *config,
+                             .tables = tables,
+                             .uses = uses,
+                             .sql = *sql_,
+                             .store = *store_,
+                             .log = {}});
     ASSERT_TRUE(plan.ok()) << plan.status().ToString();
     plan_ = std::move(plan).value();
   }
 
-  void Append(ChangeBatch& batch, uint32_t transaction, uint64_t ordinal, const TestChange& change) {
+  void Append(ChangeBatch& batch, uint32_t transaction, uint64_t ordinal,
+              const TestChange& change) {
     const bool is_content = change.table == TestChange::Table::kContent;
     TableChanges& changes = batch.tables[is_content ? 0 : 1];
     const auto append = [&](RowBatch& rows, int64_t id, bool whole) {
@@ -122,8 +129,8 @@ class StreamsTest : public testing::Test {
         rows.column(1).AppendText(change.text);
       }
       if (!is_content) {
-        whole && change.content_id != 0 ? rows.column(2).Append<int64_t>(change.content_id)
-                                        : rows.column(2).AppendNull();
+        whole&& change.content_id != 0 ? rows.column(2).Append<int64_t>(change.content_id)
+                                       : rows.column(2).AppendNull();
       }
       return static_cast<uint32_t>(rows.row_count() - 1);
     };
@@ -143,8 +150,9 @@ class StreamsTest : public testing::Test {
   // Runs `transactions` in batches of `batch_size`.
   void Run(const std::vector<TestTransaction>& transactions, size_t batch_size) {
     HandOver hand_over;
-    BatchLoop loop(plan_, *store_, hand_over, {.output_log_bytes_max = 1 << 30}, [](auto) {}, metrics_,
-                   telemetry::Logger());
+    BatchLoop loop(
+        plan_, *store_, hand_over, {.output_log_bytes_max = 1 << 30}, [](auto) {}, metrics_,
+        telemetry::Logger());
     std::stop_source stop;
     Status status;
     std::thread engine([&] { status = loop.Run(stop.get_token()); });
@@ -198,9 +206,9 @@ class StreamsTest : public testing::Test {
     for (size_t i = 0; i < batch.rows.column_count(); ++i) {
       const Column& column = batch.rows.column(i);
       line += " ";
-      line += column.IsNull(row)           ? "-"
+      line += column.IsNull(row)          ? "-"
               : column.type().is_varlen() ? std::string(column.Text(row))
-                                           : std::to_string(column.Value<int64_t>(row));
+                                          : std::to_string(column.Value<int64_t>(row));
     }
     return line;
   }
@@ -209,8 +217,8 @@ class StreamsTest : public testing::Test {
       std::filesystem::temp_directory_path() /
       ("millrace_streams_test_" + std::to_string(getpid()) + "_" +
        testing::UnitTest::GetInstance()->current_test_info()->name());
-  const TablePtr content_ = MakeTable(
-      "content", {{"id", TypeKind::kInt64, false}, {"title", TypeKind::kText, true}});
+  const TablePtr content_ =
+      MakeTable("content", {{"id", TypeKind::kInt64, false}, {"title", TypeKind::kText, true}});
   const TablePtr events_ = MakeTable("events", {{"id", TypeKind::kInt64, false},
                                                 {"kind", TypeKind::kText, true},
                                                 {"content_id", TypeKind::kInt64, true}});
@@ -263,7 +271,8 @@ TEST_F(StreamsTest, UnchangedLargeValuesComeFromState) {
   const std::string large(5000, 'x');
   Run({{Event(1, large, 1)}, {Content(1, large)}}, 1);
   Run({{As(ChangeOp::kUpdate, Event(1, "<toast>", 0))},
-       {As(ChangeOp::kUpdate, Event(1, "<toast>", 1)), As(ChangeOp::kUpdate, Content(1, "<toast>"))},
+       {As(ChangeOp::kUpdate, Event(1, "<toast>", 1)),
+        As(ChangeOp::kUpdate, Content(1, "<toast>"))},
        {{TestChange::Table::kEvents, ChangeOp::kUpdate, 2, "<toast>", 1, 1}}},
       3);
   EXPECT_THAT(Outputs("enriched"),

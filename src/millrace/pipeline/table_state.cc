@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/pipeline/table_state.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "millrace/storage/row_codec.h"
 
@@ -37,8 +37,8 @@ Result<std::unique_ptr<TableState>> TableState::Make(TablePtr table, Keep keep,
   columns.append_only = true;
   MR_ASSIGN_OR_RETURN(const StreamPtr registered, store.OpenStream(columns));
   MR_ASSIGN_OR_RETURN(const storage::StateTableId id, store.OpenStateTable(columns.name));
-  return std::unique_ptr<TableState>(new TableState(std::move(table), keep, store, id,
-                                                    registered->schema_version, cache_bytes));
+  return std::unique_ptr<TableState>(
+      new TableState(std::move(table), keep, store, id, registered->schema_version, cache_bytes));
 }
 
 TableState::TableState(TablePtr table, Keep keep, storage::Store& store, storage::StateTableId id,
@@ -136,9 +136,9 @@ int TableState::VersionAt(std::string_view key, uint32_t transaction) const {
     return kAsStored;
   }
   const std::vector<Version>& versions = found->second;
-  const auto behind =
-      std::upper_bound(versions.begin(), versions.end(), transaction,
-                       [](uint32_t tx, const Version& version) { return tx < version.transaction; });
+  const auto behind = std::upper_bound(
+      versions.begin(), versions.end(), transaction,
+      [](uint32_t tx, const Version& version) { return tx < version.transaction; });
   return static_cast<int>(behind - versions.begin()) - 1;
 }
 

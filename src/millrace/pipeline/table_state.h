@@ -32,9 +32,9 @@ struct RowRef {
   bool exists() const { return batch != nullptr; }
 };
 
-// TableState remembers rows of one source table: all of them where a stream joins the table, or only
-// those that may hold values out of line, which PostgreSQL does not send again while they do not
-// change. Rows are keyed by primary key.
+// TableState remembers rows of one source table: all of them where a stream joins the table, or
+// only those that may hold values out of line, which PostgreSQL does not send again while they do
+// not change. Rows are keyed by primary key.
 //
 // Within a micro-batch it knows each version of a row, so that a row can be read as of any
 // transaction of the batch.
@@ -54,13 +54,13 @@ class TableState {
   const Table& table() const { return *table_; }
   storage::StateTableId id() const { return id_; }
 
-  // Takes the table's changes of this micro-batch, null if there are none, and fills the values that
-  // PostgreSQL left out of them. kFailedPrecondition if such a value was never seen.
+  // Takes the table's changes of this micro-batch, null if there are none, and fills the values
+  // that PostgreSQL left out of them. kFailedPrecondition if such a value was never seen.
   Status BeginBatch(TableChanges* changes);
 
   // A state of a row in this batch.
   struct Version {
-    uint32_t transaction = 0;  // from this one on
+    uint32_t transaction = 0;   // from this one on
     uint32_t new_row = kNoRow;  // row of the changes' new_rows; kNoRow: deleted
   };
   static constexpr int kAsStored = -1;

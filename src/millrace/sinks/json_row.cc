@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sinks/json_row.h"
 
+#include "millrace/model/value_text.h"
+
 namespace millrace::sinks {
 
 void JsonRowEncoder::Prepare(const StreamPtr& stream) {
@@ -32,7 +34,7 @@ void JsonRowEncoder::Append(const OutputBatch& batch, size_t row, Buffer& to) {
   to.Append("\"_version\":\"");
   AppendUnsigned128(to, batch.VersionOf(row).Encode());
   to.Append("\",\"_commit_ts\":\"");
-  AppendTimestampTz(to, batch.CommitTimeOf(row));
+  AppendTimestamp(to, batch.CommitTimeOf(row), "Z");
   to.Append(is_delete ? "\",\"_deleted\":true}" : "\"}");
 }
 

@@ -58,7 +58,8 @@ class DeliveryLog {
     std::string plan;  // empty: none open
   };
   virtual Result<State> Load() = 0;
-  // Durable when it returns. `plan` is the sink's own text of a delivery that begins at `delivered`.
+  // Durable when it returns. `plan` is the sink's own text of a delivery that begins at
+  // `delivered`.
   virtual Status SavePlan(Offset delivered, std::string_view plan) = 0;
   // Closes the open plan. Becomes durable with the next SavePlan() or commit of the engine.
   virtual Status SavePosition(Offset delivered) = 0;
@@ -112,7 +113,7 @@ struct StreamUse {
 struct SinkContext {
   std::string pipeline;
   std::string name;
-  std::string instance_id;              // of data_dir; see storage::Store
+  std::string instance_id;                   // of data_dir; see storage::Store
   std::map<std::string, StreamPtr> streams;  // those that it uses, by name
   DeliveryLog* delivery_log = nullptr;
   telemetry::Logger log;

@@ -27,9 +27,9 @@ class SourceStateStore {
 // For status and readiness; a snapshot of counters, read from any thread.
 struct SourceStatus {
   std::string slot;
-  Lsn received_lsn;       // newest WAL position that the server has sent
-  Lsn confirmed_lsn;      // what the server was told that it may forget
-  Lsn server_lsn;         // newest WAL position that the server has
+  Lsn received_lsn;   // newest WAL position that the server has sent
+  Lsn confirmed_lsn;  // what the server was told that it may forget
+  Lsn server_lsn;     // newest WAL position that the server has
   uint64_t retained_wal_bytes = 0;
   TimestampMicros last_commit_ts = 0;  // commit time of the newest transaction read
   // Steady-clock time at which a heartbeat came back through the slot; nothing before the first.
@@ -96,8 +96,8 @@ class Source {
   // Hands over the open batch. REQUIRES: Pending().can_take.
   virtual std::unique_ptr<ChangeBatch> Take() = 0;
 
-  // Everything before `durable` may be forgotten by the server. Told to it by the next Poll(); never
-  // goes back. Called by the engine once a batch is durable.
+  // Everything before `durable` may be forgotten by the server. Told to it by the next Poll();
+  // never goes back. Called by the engine once a batch is durable.
   virtual void Confirm(Lsn durable) = 0;
 
   virtual SourceStatus GetStatus() const = 0;

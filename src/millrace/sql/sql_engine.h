@@ -56,9 +56,9 @@ class PreparedQuery {
   // One for each lookup of the spec, in its order.
   virtual const std::vector<LookupJoin>& joins() const = 0;
 
-  // Runs the query. `driving` has the spec's columns; `commit_ts` one entry for each of its rows, in
-  // SQL the column `_commit_ts`. `lookups` holds, for each lookup, the rows that the join may find,
-  // each key once. Blocking; memory is bounded by the engine's limit.
+  // Runs the query. `driving` has the spec's columns; `commit_ts` one entry for each of its rows,
+  // in SQL the column `_commit_ts`. `lookups` holds, for each lookup, the rows that the join may
+  // find, each key once. Blocking; memory is bounded by the engine's limit.
   virtual Result<QueryResult> Run(const RowBatch& driving, std::span<const int64_t> commit_ts,
                                   std::span<const RowBatch* const> lookups) = 0;
 };

@@ -20,8 +20,8 @@
 
 namespace millrace::storage {
 
-// A keyed collection of state rows in data_dir: the rows of a reference table, or the addresses of a
-// stream's outputs. Given once for each name and kept.
+// A keyed collection of state rows in data_dir: the rows of a reference table, or the addresses of
+// a stream's outputs. Given once for each name and kept.
 using StateTableId = StrongId<uint32_t, struct StateTableIdTag>;
 
 // What one micro-batch changes, committed as one: state, outputs and source position cannot
@@ -41,9 +41,9 @@ class StoreBatch {
 
 // How far one sink is.
 struct DeliveryState {
-  Offset delivered;       // everything before it is durable in the target
-  std::string plan;       // the sink's own plan of a delivery whose outcome may be unknown; or empty
-  bool started = false;   // the sink has been given rows before
+  Offset delivered;      // everything before it is durable in the target
+  std::string plan;      // the sink's own plan of a delivery whose outcome may be unknown; or empty
+  bool started = false;  // the sink has been given rows before
 };
 
 // Store keeps everything that survives a restart: state rows, the output log, source position and
@@ -53,8 +53,8 @@ struct DeliveryState {
 //
 // Formats: docs/formats/. A newer format is refused with kUnsupported and the versions.
 //
-// Errors: kResourceExhausted when the disk is full, kCorruption when bytes are not what was written,
-// kFailedPrecondition when another process holds data_dir.
+// Errors: kResourceExhausted when the disk is full, kCorruption when bytes are not what was
+// written, kFailedPrecondition when another process holds data_dir.
 class Store {
  public:
   Store() = default;

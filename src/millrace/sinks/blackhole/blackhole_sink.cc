@@ -27,12 +27,12 @@ SinkType BlackholeSinkType() {
   return {.spec = {.type = "blackhole",
                    .description = "Counts rows and forgets them, for benchmarks.",
                    .fields = {{.name = "streams",
-                      .type = config::FieldType::kStringList,
-                      .description = "The streams whose rows are taken.",
-                      .required = true}},
+                               .type = config::FieldType::kStringList,
+                               .description = "The streams whose rows are taken.",
+                               .required = true}},
                    .batch_defaults = {.rows_max = 100'000,
-                             .bytes_max = size_t{64} << 20,
-                             .wait_max = std::chrono::milliseconds(5)},
+                                      .bytes_max = size_t{64} << 20,
+                                      .wait_max = std::chrono::milliseconds(5)},
                    .lint = {}},
           .uses =
               [](const config::Section& section) {

@@ -8,8 +8,8 @@
 
 #include <fmt/format.h>
 
-#include "millrace/sinks/clickhouse/clickhouse_schema.h"
 #include "millrace/sinks/clickhouse/clickhouse_client.h"
+#include "millrace/sinks/clickhouse/clickhouse_schema.h"
 #include "millrace/sinks/clickhouse/clickhouse_sink.h"
 
 namespace millrace::sinks::clickhouse {

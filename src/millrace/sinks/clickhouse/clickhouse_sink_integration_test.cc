@@ -129,7 +129,7 @@ class Target {
 
 // ---- the conformance suite ----
 
-// ClickHouse's text of a value as AppendValueText() prints it.
+// ClickHouse's text of a value as the conformance suite prints it.
 std::string CanonicalText(const DataType& type, std::string text) {
   const auto replace_all = [&](const std::string& from, const std::string& to) {
     for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {

@@ -11,8 +11,8 @@
 #include <fmt/format.h>
 
 #include "millrace/common/coding.h"
+#include "millrace/model/json_text.h"
 #include "millrace/sinks/clickhouse/clickhouse_schema.h"
-#include "millrace/sinks/value_text.h"
 
 namespace millrace::sinks::clickhouse {
 
@@ -175,15 +175,22 @@ void EncodeTexts(Runs runs, Buffer& to) {
   }
 }
 
+// As text; bytes stay what they are.
 void EncodeFormatted(Runs runs, Buffer& to) {
-  std::string text;
+  Buffer text;
   for (const ColumnRun& run : runs) {
+    const DataType& type = run.column->type();
+    const ValueWriter write = TextWriterOf(type);
     for (size_t row = run.begin; row < run.end; ++row) {
-      text.clear();
-      if (!run.column->IsNull(row)) {
-        AppendValueText(*run.column, row, text);
+      text.Clear();
+      if (run.column->IsNull(row)) {
+        // An empty text stands behind a NULL.
+      } else if (type.is_varlen()) {
+        text.Append(run.column->Text(row));
+      } else {
+        write(*run.column, row, text);
       }
-      AppendLengthPrefixed(to, text);
+      AppendLengthPrefixed(to, text.view());
     }
   }
 }
@@ -297,6 +304,22 @@ bool Widens(const DataType& from, const DataType& to) {
   }
   return (from.kind == TypeKind::kFloat32 && to.kind == TypeKind::kFloat64) ||
          (from.is_varlen() && to.is_varlen());
+}
+
+// An integer or decimal of any width.
+Int128 IntegerOf(const Column& column, size_t row) {
+  switch (column.type().width()) {
+    case 1:
+      return column.Value<int8_t>(row);
+    case 2:
+      return column.Value<int16_t>(row);
+    case 4:
+      return column.Value<int32_t>(row);
+    case 8:
+      return column.Value<int64_t>(row);
+    default:
+      return column.Value<Int128>(row);
+  }
 }
 
 // Rows [begin, end) of `from` as a column of type `to`. REQUIRES: Widens().

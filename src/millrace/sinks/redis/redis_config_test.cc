@@ -81,8 +81,12 @@ TEST(RedisConfig, RefusesWhatMakesNoSense) {
   }
 }
 
-TEST(RedisConfig, ZaddIsNotSupported) {
-  const auto options = ParseRedisOptions(Read(Writes("zadd: a, member: m, score: s, top: 10")));
+TEST(RedisConfig, ZaddLintsCleanButIsNotSupported) {
+  const config::Section section = Read(Writes("zadd: a, member: m, score: s, top: 10"));
+  config::Findings findings;
+  LintRedis(section, findings);
+  EXPECT_EQ(Text(findings), "");
+  const auto options = ParseRedisOptions(section);
   EXPECT_EQ(options.status().code(), Code::kUnsupported);
 }
 

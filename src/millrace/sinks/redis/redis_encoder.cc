@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "millrace/clients/redis/resp.h"
+#include "millrace/model/value_text.h"
 
 namespace millrace::sinks {
 
@@ -19,6 +20,7 @@ constexpr std::string_view kSet = "$3\r\nSET\r\n";
 constexpr std::string_view kPublish = "*3\r\n$7\r\nPUBLISH\r\n";
 constexpr std::string_view kPexpire = "*3\r\n$7\r\nPEXPIRE\r\n";
 constexpr std::string_view kPx = "$2\r\nPX\r\n";
+constexpr std::string_view kXtrim = "*5\r\n$5\r\nXTRIM\r\n";
 constexpr std::string_view kMaxlen = "$6\r\nMAXLEN\r\n$1\r\n~\r\n";
 constexpr std::string_view kVersion = "$8\r\n_version\r\n";
 constexpr std::string_view kDeleted = "$8\r\n_deleted\r\n$1\r\n1\r\n";
@@ -122,7 +124,7 @@ Status RedisEncoder::Encode(Buffer& to) {
                       writes_[job.write].stream, longest_argument_, redis::kArgumentBytesMax));
     }
   }
-  AppendExpires(to);
+  AppendTrimsAndExpires(to);
   return Status::Ok();
 }
 
@@ -198,17 +200,13 @@ Status RedisEncoder::AppendXadd(const Job& job, size_t row, Key& key, Buffer& to
   key.last_id = *id;
   const bool is_delete = batch.ops[row] == OutputOp::kDelete;
   const size_t fields = FieldCount(job, row) + (is_delete ? 1 : 0);
-  redis::AppendCommandHeader(to, 3 + (entry.maxlen != 0 ? 3 : 0) + 2 * fields);
+  redis::AppendCommandHeader(to, 3 + 2 * fields);
   to.Append(kXadd);
   redis::AppendArgument(to, key.name);
-  if (entry.maxlen != 0) {
-    to.Append(kMaxlen);
-    redis::AppendUnsignedArgument(to, entry.maxlen);
-  }
   scratch_.Clear();
-  AppendUnsigned(scratch_, id->ms);
+  AppendInteger(scratch_, id->ms);
   scratch_.Append("-");
-  AppendUnsigned(scratch_, id->sequence);
+  AppendInteger(scratch_, id->sequence);
   redis::AppendArgument(to, scratch_.view());
   AppendFields(job, row, to);
   if (is_delete) {
@@ -262,16 +260,25 @@ void RedisEncoder::AppendPublish(const Job& job, size_t row, std::string_view ch
   ++runs_.back().count;
 }
 
-void RedisEncoder::AppendExpires(Buffer& to) {
+void RedisEncoder::AppendTrimsAndExpires(Buffer& to) {
   for (const Key& key : keys_) {
     const RedisWrite& entry = writes_[key.write];
-    if (entry.command != RedisCommand::kXadd || entry.ttl.count() == 0) {
+    if (entry.command != RedisCommand::kXadd) {
       continue;
     }
-    to.Append(kPexpire);
-    redis::AppendArgument(to, key.name);
-    redis::AppendUnsignedArgument(to, static_cast<uint64_t>(entry.ttl.count()));
-    runs_.push_back({.write = key.write, .count = 1});
+    if (entry.maxlen != 0) {
+      to.Append(kXtrim);
+      redis::AppendArgument(to, key.name);
+      to.Append(kMaxlen);
+      redis::AppendUnsignedArgument(to, entry.maxlen);
+      runs_.push_back({.write = key.write, .count = 1});
+    }
+    if (entry.ttl.count() != 0) {
+      to.Append(kPexpire);
+      redis::AppendArgument(to, key.name);
+      redis::AppendUnsignedArgument(to, static_cast<uint64_t>(entry.ttl.count()));
+      runs_.push_back({.write = key.write, .count = 1});
+    }
   }
 }
 

@@ -24,14 +24,15 @@ namespace millrace::sinks {
 // that the sink can look at them in Redis; Encode() writes the commands with the entry ids that
 // follow from what was seen.
 //
-//   xadd     upsert  XADD key [MAXLEN ~ n] id field value ... _version v
+//   xadd     upsert  XADD key id field value ... _version v
 //            delete  the same with the values that are known and _deleted 1
 //   hset     upsert  DEL key; HSET key field value ... _version v; [PEXPIRE key ttl]
 //            delete  DEL key; the old key too when it changed
 //   set      upsert  SET key json [PX ttl]; deletes as with hset
 //   publish  all     PUBLISH channel json
 //
-// Fields that are NULL are absent; an xadd key with a ttl gets one PEXPIRE at the end.
+// Fields that are NULL are absent. An xadd key gets one XTRIM MAXLEN ~ n and one PEXPIRE at the
+// end, where the entry has a maxlen or a ttl: cheaper for Redis than with each XADD.
 //
 // Pure: no I/O. Not thread-safe.
 class RedisEncoder {
@@ -102,7 +103,7 @@ class RedisEncoder {
   // The row's values that are not NULL, and `_version`.
   void AppendFields(const Job& job, size_t row, Buffer& to);
   size_t FieldCount(const Job& job, size_t row) const;
-  void AppendExpires(Buffer& to);
+  void AppendTrimsAndExpires(Buffer& to);
 
   // Constant after construction.
   const std::vector<RedisWrite> writes_;

@@ -98,15 +98,13 @@ TEST_F(RedisEncoderTest, XaddTrimsCountsIdsAndLeavesNullsOut) {
   ASSERT_EQ(encoder_->keys().size(), 1U);
   EXPECT_EQ(encoder_->keys()[0].name, "e:unknown");
   encoder_->keys()[0].last_id = {1500, 41};
-  const std::string trim = "$6 MAXLEN $1 ~ $4 1000 ";
-  EXPECT_EQ(Encode(), "*10 $4 XADD $9 e:unknown " + trim +
-                          "$7 1500-42 $2 id $1 5 $8 _version $20 18446744073709551617 "
-                          "*12 $4 XADD $9 e:unknown " +
-                          trim +
-                          "$7 1500-43 $2 id $1 6 $8 _version $20 18446744073709551619 "
-                          "$8 _deleted $1 1 "
-                          "*3 $7 PEXPIRE $9 e:unknown $4 3000 ");
-  EXPECT_EQ(encoder_->command_count(), 3U);
+  EXPECT_EQ(Encode(),
+            "*7 $4 XADD $9 e:unknown $7 1500-42 $2 id $1 5 $8 _version $20 18446744073709551617 "
+            "*9 $4 XADD $9 e:unknown $7 1500-43 $2 id $1 6 $8 _version $20 18446744073709551619 "
+            "$8 _deleted $1 1 "
+            "*5 $5 XTRIM $9 e:unknown $6 MAXLEN $1 ~ $4 1000 "
+            "*3 $7 PEXPIRE $9 e:unknown $4 3000 ");
+  EXPECT_EQ(encoder_->command_count(), 4U);
 }
 
 TEST_F(RedisEncoderTest, EncodesAgainFromNewIds) {

@@ -37,12 +37,12 @@ SinkType StdoutSinkType() {
   return {.spec = {.type = "stdout",
                    .description = "Lines of JSON on standard output, at least once.",
                    .fields = {{.name = "streams",
-                      .type = config::FieldType::kStringList,
-                      .description = "The streams whose rows are printed.",
-                      .required = true}},
+                               .type = config::FieldType::kStringList,
+                               .description = "The streams whose rows are printed.",
+                               .required = true}},
                    .batch_defaults = {.rows_max = 10'000,
-                             .bytes_max = size_t{8} << 20,
-                             .wait_max = std::chrono::milliseconds(5)},
+                                      .bytes_max = size_t{8} << 20,
+                                      .wait_max = std::chrono::milliseconds(5)},
                    .lint = {}},
           .uses =
               [](const config::Section& section) {

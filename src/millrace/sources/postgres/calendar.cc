@@ -46,7 +46,7 @@ bool CalendarReader::ReadDate(int64_t& days, int64_t& year) {
       !ReadTwoDigits(day_) || month_ < 1 || month_ > 12 || day_ < 1 || day_ > 31) {
     return false;
   }
-  days = DaysFromCivil(year, month_, day_);
+  days = DaysFromCivil({year, month_, day_});
   return true;
 }
 
@@ -57,7 +57,7 @@ bool CalendarReader::ReadEra(int64_t& days, int64_t year) {
     }
     at_ += 3;
     year = 1 - year;
-    days = DaysFromCivil(year, month_, day_);
+    days = DaysFromCivil({year, month_, day_});
   }
   return day_ <= DaysInMonth(year, month_);
 }

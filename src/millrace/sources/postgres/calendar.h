@@ -4,23 +4,10 @@
 #include <cstdint>
 #include <string_view>
 
+#include "millrace/model/calendar.h"
 #include "millrace/model/data_type.h"
 
 namespace millrace::sources::postgres {
-
-inline constexpr int64_t kMicrosPerSecond = 1'000'000;
-inline constexpr int64_t kMicrosPerDay = 86'400 * kMicrosPerSecond;
-
-// Days since 1970-01-01 of a day of the proleptic Gregorian calendar; year 0 is 1 BC.
-constexpr int64_t DaysFromCivil(int64_t year, int64_t month, int64_t day) {
-  // Years begin in March, so that the leap day is a year's last.
-  const int64_t y = month <= 2 ? year - 1 : year;
-  const int64_t era = (y >= 0 ? y : y - 399) / 400;
-  const int64_t year_of_era = y - era * 400;
-  const int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-  const int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-  return era * 146'097 + day_of_era - 719'468;
-}
 
 // Reads dates and times of DateStyle ISO from left to right. Each Read is false if the text is not
 // of the form; the place is then of no meaning.

@@ -11,7 +11,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "millrace/sources/postgres/table_pattern.h"
+#include "millrace/sources/postgres/table_condition.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -67,14 +67,17 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
                   std::vector<Draft>& drafts, Catalog& catalog) {
   std::set<uint32_t> seen;
   for (const std::string& text : patterns) {
-    MR_ASSIGN_OR_RETURN(const TablePattern pattern, ParseTablePattern(text));
+    const auto pattern = config::TablePattern::Parse(text);
+    if (!pattern) {
+      return InvalidArgument(fmt::format("source.tables: '{}' names no table", text));
+    }
     std::string sql =
         "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, "
         "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), "
         "pg_has_role(c.relowner, 'USAGE'), row_security_active(c.oid) "
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE " +
-        pattern.SqlCondition() + " AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ";
-    if (pattern.is_pattern) {
+        TableCondition(*pattern) + " AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ";
+    if (!pattern->exact()) {
       sql +=
           "AND c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' "
           "AND n.nspname <> 'information_schema' ";

@@ -27,7 +27,8 @@ struct Catalog {
   std::vector<Status> problems;
 };
 
-// Reads the catalog for `patterns` (see table_pattern.h): columns, types, keys and identities.
+// Reads the catalog for `patterns` (as config::TablePattern reads them): columns, types, keys and
+// identities.
 Result<Catalog> LoadCatalog(pg::Connection& connection, const std::vector<std::string>& patterns);
 
 // Whether both describe the same table: names, columns, types, keys, identity.

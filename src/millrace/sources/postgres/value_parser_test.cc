@@ -9,7 +9,6 @@
 #include <gtest/gtest.h>
 
 #include "millrace/common/coding.h"
-#include "millrace/sources/postgres/calendar.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -366,14 +365,6 @@ TEST(ValueParser, CutTextsNeverRunPastTheirEnd) {
       EXPECT_NE(Parse(type, cut), Parse(type, text)) << cut;
     }
   }
-}
-
-TEST(Calendar, DaysFromCivilCountsLeapYears) {
-  EXPECT_EQ(DaysFromCivil(1970, 1, 1), 0);
-  EXPECT_EQ(DaysFromCivil(2000, 3, 1), 11017);
-  EXPECT_EQ(DaysFromCivil(0, 2, 29), -719469);
-  int64_t expected = DaysFromCivil(-4713, 11, 24);
-  EXPECT_EQ(expected, -2440588);
 }
 
 }  // namespace

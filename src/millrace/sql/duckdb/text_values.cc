@@ -9,32 +9,15 @@
 
 #include <fmt/format.h>
 
+#include "millrace/common/coding.h"
+#include "millrace/model/calendar.h"
+
 namespace millrace::sql {
 namespace {
 
-__extension__ typedef __int128 Int128;
-__extension__ typedef unsigned __int128 UInt128;
-
-constexpr int64_t kMicrosPerDay = int64_t{86400} * 1000000;
-
-int64_t DaysFromCivil(int64_t y, int64_t m, int64_t d) {
-  y -= m <= 2 ? 1 : 0;
-  const int64_t era = (y >= 0 ? y : y - 399) / 400;
-  const int64_t yoe = y - era * 400;
-  const int64_t doy = (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 1;
-  return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
-}
-
-std::string FormatDay(int64_t z) {
-  z += 719468;
-  const int64_t era = (z >= 0 ? z : z - 146096) / 146097;
-  const int64_t doe = z - era * 146097;
-  const int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-  const int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-  const int64_t mp = (5 * doy + 2) / 153;
-  const int64_t m = mp + (mp < 10 ? 3 : -9);
-  return fmt::format("{:04}-{:02}-{:02}", yoe + era * 400 + (m <= 2 ? 1 : 0), m,
-                     doy - (153 * mp + 2) / 5 + 1);
+std::string FormatDay(int64_t day) {
+  const CivilDate date = CivilFromDays(day);
+  return fmt::format("{:04}-{:02}-{:02}", date.year, date.month, date.day);
 }
 
 std::string FormatTime(int64_t micros) {
@@ -89,7 +72,7 @@ bool ParseDay(std::string_view text, int64_t* day) {
       !ParseNumber(text.substr(second + 1), &d)) {
     return false;
   }
-  *day = DaysFromCivil(y, m, d);
+  *day = DaysFromCivil({y, m, d});
   return true;
 }
 
