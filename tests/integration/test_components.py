@@ -75,8 +75,10 @@ class TestProgram:
             return
         command = [BUILD / self.path, "--gtest_color=no"]
         environment = {**os.environ, self.variable: address}
-        with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:  # fmt: skip
+        with subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ) as child:  # fmt: skip
             try:
                 output = child.communicate(timeout=TIMEOUT)[0]
             except subprocess.TimeoutExpired:
@@ -95,7 +97,8 @@ class TestProgram:
             raise AssertionError(
                 f"{self.name} did not come to {case}: {self.ending}\n{self.output[-TAIL:]}"
             )
-        failed = re.compile(rf"\[  (FAILED|SKIPPED) +\] {re.escape(case)}\b").search(self.output, begin)
+        end = re.compile(rf"\[  (FAILED|SKIPPED) +\] {re.escape(case)}\b")
+        failed = end.search(self.output, begin)
         text = self.output[begin : failed.end() if failed else None]
         ending = "" if failed else f"\n{self.name} ended within it: {self.ending}"
         raise AssertionError(text[-TAIL:] + ending)
@@ -108,8 +111,8 @@ PROGRAMS = [
                 "own_redis", str),
     TestProgram("sinks/kafka/sinks_kafka_integration_test", "MILLRACE_TEST_KAFKA_BROKERS",
                 "kafka", lambda server: server.brokers),
-    TestProgram("sinks/clickhouse/sinks_clickhouse_integration_test", "MILLRACE_TEST_CLICKHOUSE_URL",
-                "own_clickhouse", str),
+    TestProgram("sinks/clickhouse/sinks_clickhouse_integration_test",
+                "MILLRACE_TEST_CLICKHOUSE_URL", "own_clickhouse", str),
 ]  # fmt: skip
 
 

@@ -2,10 +2,9 @@
 """A quiet database: its WAL is let go, and readiness means that changes would flow."""
 
 import re
-import time
 
 import pytest
-from servers import Millrace
+from servers import Millrace, wait_for
 from servers.process import free_port
 
 from engagement import PROGRAM, ROOT
@@ -35,7 +34,7 @@ class Idle:
                                 free_port(), die_with_parent=True)  # fmt: skip
         self.values = {"name": self.name, "url": postgres.dsn(database), "redis": redis_server.url,
                        "prefix": prefix, "port": self.process.port}  # fmt: skip
-        postgres.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (v text)", database, "app")
+        postgres.sql("CREATE TABLE t (id int PRIMARY KEY)", database, "app")
 
     def launch(self, heartbeat=f"{HEARTBEAT}s"):
         path = self.process.config
@@ -65,14 +64,6 @@ def idle(tmp_path, postgres, unique_name, database, redis_server, redis_prefix):
     idle.process.kill()
 
 
-def wait_for(condition, what, timeout):
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {timeout} s"
-        time.sleep(0.02)
-    return value
-
-
 def test_ready_within_three_heartbeats(idle):
     idle.launch()
     wait_for(lambda: "Streaming" in idle.log(), "the stream begins", 20)
@@ -95,10 +86,9 @@ def test_busy_unpublished_tables_hold_no_wal(idle, where):
     database = idle.database if where == "same database" else "app"
     idle.postgres.sql("CREATE TABLE IF NOT EXISTS other (v text)", database, "app")
     begin = idle.wal_end()
+    insert = "INSERT INTO other SELECT repeat('x', 900) FROM generate_series(1, 3000)"
     for _ in range(4):
-        idle.postgres.sql(
-            "INSERT INTO other SELECT repeat('x', 900) FROM generate_series(1, 3000)", database, "app"
-        )
+        idle.postgres.sql(insert, database, "app")
     # The restart position follows at the server's next list of running transactions.
     idle.postgres.sql("CHECKPOINT")
     end = idle.wal_end()

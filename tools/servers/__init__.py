@@ -16,7 +16,7 @@ from .kafka import Kafka
 from .pipeline import Generator, Millrace
 from .postgres import Postgres
 from .redis import Redis
-from .server import Server, ServerError
+from .server import Server, ServerError, wait_for
 
 __all__ = [
     "ClickHouse",
@@ -27,4 +27,5 @@ __all__ = [
     "Redis",
     "Server",
     "ServerError",
+    "wait_for",
 ]

@@ -265,6 +265,16 @@ def exchange(port, request, size=65536, timeout=2):
         return connection.recv(size)
 
 
+def wait_for(condition, what="the awaited condition", timeout=30):
+    """Asks until `condition()` is true, and returns that; raises ServerError after `timeout` s."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise ServerError(f"{what}: not within {timeout} s.")
+        time.sleep(0.02)
+    return value
+
+
 def find_program(name, hint, folders=()):
     """The path of a program, or a ServerError that says how to get it."""
     path = shutil.which(name, path=os.pathsep.join([*folders, os.environ.get("PATH", "")]))
