@@ -464,7 +464,7 @@ TEST_F(ClickHouseSinkTest, ColumnAsStringKeepsWhatDateTime64CannotHold) {
                         Order(orders, OutputOp::kUpsert, 3, std::nullopt, "c")}));
   EXPECT_EQ(target_->Read(fmt::format("SELECT ifNull(at, 'none') FROM {}.orders ORDER BY id",
                                       target_->database)),
-            (ClickHouseClient::Rows{{"infinity"}, {"-0001-11-29T19:33:20Z"}, {"none"}}));
+            (ClickHouseClient::Rows{{"infinity"}, {"-000001-11-29T19:33:20Z"}, {"none"}}));
 }
 
 TEST_F(ClickHouseSinkTest, HostileNamesAreOnlyNames) {
