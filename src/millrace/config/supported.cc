@@ -37,14 +37,16 @@ Use AtStream(const PipelineConfig& config, std::string_view field, Predicate pre
   return std::nullopt;
 }
 
-// Of an option of an entry under `writes`.
-Use AtWrite(const PipelineConfig& config, std::string_view field) {
+// Of an option of an entry under `writes` or `topics`.
+template <typename Predicate>
+Use AtEntry(const PipelineConfig& config, std::string_view list, std::string_view field,
+            Predicate predicate) {
   for (const SinkConfig& sink : config.sinks) {
-    if (!sink.section.Knows("writes")) {
+    if (!sink.section.Knows(list)) {
       continue;
     }
-    for (const Section& entry : sink.section.GetSectionList("writes")) {
-      if (entry.Knows(field) && entry.Has(field)) {
+    for (const Section& entry : sink.section.GetSectionList(list)) {
+      if (entry.Knows(field) && entry.Has(field) && predicate(entry)) {
         return entry.LocationOf(field);
       }
     }
@@ -120,7 +122,15 @@ constexpr std::array kFeatures = {
               return AtStream(c, "ttl", [](const StreamConfig& s) { return s.section.Has("ttl"); });
             }},
     Feature{"sorted sets (zadd): use xadd, hset, set or publish",
-            [](const PipelineConfig& c) { return AtWrite(c, "zadd"); }},
+            [](const PipelineConfig& c) {
+              return AtEntry(c, "writes", "zadd", [](const Section&) { return true; });
+            }},
+    Feature{"topic format debezium_json: use json",
+            [](const PipelineConfig& c) {
+              return AtEntry(c, "topics", "format", [](const Section& entry) {
+                return entry.GetString("format") == "debezium_json";
+              });
+            }},
 };
 
 }  // namespace

@@ -94,5 +94,16 @@ TEST(SqlWordsTest, GroupByIsFoundOutsideOfQuotesAndComments) {
   }
 }
 
+TEST(SupportedTest, TopicsAreJson) {
+  const auto with_format = [](const std::string& format) {
+    return Supported(
+        "pipeline: p\nsource: {type: postgres, url: u, tables: [t]}\nstreams: {s: {from: t}}\n"
+        "sinks: {k: {type: kafka, brokers: b, topics: [{stream: s, topic: x, key: id, format: " +
+        format + "}]}}\n");
+  };
+  EXPECT_TRUE(with_format("json").ok());
+  EXPECT_THAT(with_format("debezium_json").message(), HasSubstr("topic format debezium_json"));
+}
+
 }  // namespace
 }  // namespace millrace::config

@@ -212,14 +212,20 @@ bool TableState::MayHoldOutOfLineValues(const RowBatch& rows, size_t row) const 
 }
 
 Status TableState::FillUnchangedToast() {
-  std::vector<UnchangedToast>& gaps = changes_->unchanged_toast;
-  if (gaps.empty()) {
+  if (changes_->unchanged_toast.empty()) {
     return Status::Ok();
   }
-  // Where each change of a row finds the row before it: an earlier new_row, or the state.
+  MR_ASSIGN_OR_RETURN(const GapSources from, FindGapSources());
+  FillGaps(from);
+  changes_->unchanged_toast.clear();
+  return Status::Ok();
+}
+
+Result<TableState::GapSources> TableState::FindGapSources() {
+  GapSources from;
+  const std::vector<UnchangedToast>& gaps = changes_->unchanged_toast;
   std::vector<std::pair<uint32_t, std::string>> wanted;  // new_row with gaps, its old key
   StringMap<uint32_t> newest;                            // key to the last new_row so far
-  std::unordered_map<uint32_t, uint32_t> earlier;        // new_row with gaps to an earlier one
   size_t gap = 0;
   for (const Change& change : changes_->changes) {
     if (change.new_row == kNoRow) {
@@ -234,7 +240,7 @@ Status TableState::FillUnchangedToast() {
         ++gap;
       }
       if (const auto found = newest.find(old_key); found != newest.end()) {
-        earlier[change.new_row] = found->second;
+        from.earlier[change.new_row] = found->second;
       } else {
         wanted.emplace_back(change.new_row, old_key);
       }
@@ -247,10 +253,9 @@ Status TableState::FillUnchangedToast() {
     keys.push_back(key);
   }
   MR_RETURN_IF_ERROR(Fetch(keys));
-  std::unordered_map<uint32_t, RowRef> stored;
   for (const auto& [row, key] : wanted) {
-    stored[row] = Row(key, kAsStored);
-    if (!stored[row].exists()) {
+    from.stored[row] = Row(key, kAsStored);
+    if (!from.stored[row].exists()) {
       return FailedPrecondition(fmt::format(
           "table {}: an update left a large value out because it did not change, and the row was "
           "never seen here: read the table again with a first snapshot (source.snapshot.mode: "
@@ -258,11 +263,14 @@ Status TableState::FillUnchangedToast() {
           table_->FullName()));
     }
   }
+  return from;
+}
 
+void TableState::FillGaps(const GapSources& from) {
   // Columns grow at their end only, so those with gaps are written anew.
   for (size_t i = 0; i < changes_->new_rows.column_count(); ++i) {
     std::unordered_map<uint32_t, bool> gap_rows;
-    for (const UnchangedToast& toast : gaps) {
+    for (const UnchangedToast& toast : changes_->unchanged_toast) {
       if (toast.column == i) {
         gap_rows[toast.new_row] = true;
       }
@@ -275,21 +283,19 @@ Status TableState::FillUnchangedToast() {
     for (uint32_t row = 0; row < old.size(); ++row) {
       if (!gap_rows.contains(row)) {
         filled.AppendFrom(old, row);
-      } else if (const auto found = earlier.find(row); found != earlier.end()) {
+      } else if (const auto found = from.earlier.find(row); found != from.earlier.end()) {
         // The earlier row stands before this one: it is filled already. The copy keeps the source
         // alive while the column grows.
         Column value(old.type());
         value.AppendFrom(filled, found->second);
         filled.AppendFrom(value, 0);
       } else {
-        const RowRef& from = stored.at(row);
-        filled.AppendFrom(from.batch->column(i), from.row);
+        const RowRef& stored = from.stored.at(row);
+        filled.AppendFrom(stored.batch->column(i), stored.row);
       }
     }
     changes_->new_rows.column(i) = std::move(filled);
   }
-  gaps.clear();
-  return Status::Ok();
 }
 
 void TableState::Save(storage::StoreBatch& batch) {

@@ -91,6 +91,13 @@ class TableState {
   Status DeleteAll(uint32_t transaction);
   void AddVersion(std::string_view key, Version version);
   Status FillUnchangedToast();
+  // Where each new_row with gaps finds the row before it: at an earlier new_row, or in the state.
+  struct GapSources {
+    std::unordered_map<uint32_t, uint32_t> earlier;
+    std::unordered_map<uint32_t, RowRef> stored;
+  };
+  Result<GapSources> FindGapSources();
+  void FillGaps(const GapSources& from);
   bool MayHoldOutOfLineValues(const RowBatch& rows, size_t row) const;
   Status CacheRow(std::string_view key, std::optional<std::string_view> bytes);
 

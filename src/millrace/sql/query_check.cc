@@ -13,6 +13,17 @@
 
 namespace millrace::sql {
 
+namespace {
+
+// As the query has it.
+std::string WrittenName(const Json& table) {
+  const std::string schema = Text(table, "schema_name");
+  const std::string name = Text(table, "table_name");
+  return schema.empty() ? name : schema + "." + name;
+}
+
+}  // namespace
+
 Result<CheckedQuery> QueryChecker::Check(std::string_view tree) {
   MR_RETURN_IF_ERROR(CheckInputs());
   MR_ASSIGN_OR_RETURN(Json select, TakeSelect(tree));
@@ -159,26 +170,8 @@ Status QueryChecker::CheckJoinForm(const Json& join) const {
   return Status::Ok();
 }
 
-Status QueryChecker::AddBaseTable(const Json& table, bool is_driving) {
-  const std::string type = Text(table, "type");
-  if (type == "EMPTY") {
-    return InvalidArgument(fmt::format("there is no FROM: write FROM {}", driving_.FullName()));
-  }
-  if (type != "BASE_TABLE") {
-    const std::string what = type == "SUBQUERY"          ? "a subquery"
-                             : type == "TABLE_FUNCTION"  ? "a table function"
-                             : type == "EXPRESSION_LIST" ? "VALUES"
-                             : type == "JOIN"            ? "a join in parentheses"
-                                                         : ToLower(type);
-    return Refuse(table, fmt::format("{} in FROM is not allowed: read {} and join lookups by key",
-                                     what, driving_.FullName()));
-  }
-  if (!Get(table, "sample").is_null() || !Get(table, "at_clause").is_null() ||
-      !Get(table, "column_name_alias").empty()) {
-    return Refuse(table,
-                  "TABLESAMPLE, AT and column lists behind a relation are not allowed: name "
-                  "the relation, with an alias if need be");
-  }
+// The input that a relation of FROM names, without its alias.
+Result<Relation> QueryChecker::FindInput(const Json& table, bool is_driving) const {
   const std::string schema = Text(table, "schema_name");
   const std::string name = Text(table, "table_name");
   const auto matches = [&](const Input& input, bool exact) {
@@ -203,7 +196,7 @@ Status QueryChecker::AddBaseTable(const Json& table, bool is_driving) {
       }
     }
   }
-  const std::string written = schema.empty() ? name : schema + "." + name;
+  const std::string written = WrittenName(table);
   if (found.empty()) {
     return Refuse(table, fmt::format("relation '{}' is neither the driving relation {} nor one of "
                                      "the lookups: name it in `from` or in `lookup`",
@@ -217,7 +210,7 @@ Status QueryChecker::AddBaseTable(const Json& table, bool is_driving) {
     return Refuse(table,
                   fmt::format("'{}' names several relations: write it with its schema", written));
   }
-  Relation relation = found.front();
+  const Relation& relation = found.front();
   if (is_driving != (relation.lookup < 0)) {
     return Refuse(table,
                   is_driving
@@ -228,10 +221,34 @@ Status QueryChecker::AddBaseTable(const Json& table, bool is_driving) {
                                     "name it in `lookup` too",
                                     written));
   }
+  return relation;
+}
+
+Status QueryChecker::AddBaseTable(const Json& table, bool is_driving) {
+  const std::string type = Text(table, "type");
+  if (type == "EMPTY") {
+    return InvalidArgument(fmt::format("there is no FROM: write FROM {}", driving_.FullName()));
+  }
+  if (type != "BASE_TABLE") {
+    const std::string what = type == "SUBQUERY"          ? "a subquery"
+                             : type == "TABLE_FUNCTION"  ? "a table function"
+                             : type == "EXPRESSION_LIST" ? "VALUES"
+                             : type == "JOIN"            ? "a join in parentheses"
+                                                         : ToLower(type);
+    return Refuse(table, fmt::format("{} in FROM is not allowed: read {} and join lookups by key",
+                                     what, driving_.FullName()));
+  }
+  if (!Get(table, "sample").is_null() || !Get(table, "at_clause").is_null() ||
+      !Get(table, "column_name_alias").empty()) {
+    return Refuse(table,
+                  "TABLESAMPLE, AT and column lists behind a relation are not allowed: name "
+                  "the relation, with an alias if need be");
+  }
+  MR_ASSIGN_OR_RETURN(Relation relation, FindInput(table, is_driving));
   relation.alias = Text(table, "alias");
   relation.has_alias = !relation.alias.empty();
   if (!relation.has_alias) {
-    relation.alias = name;
+    relation.alias = Text(table, "table_name");
   }
   if (FindRelation(relation.alias) != nullptr) {
     return Refuse(table,
@@ -243,7 +260,7 @@ Status QueryChecker::AddBaseTable(const Json& table, bool is_driving) {
       return Refuse(table,
                     fmt::format("lookup '{}' is joined twice: join it once, and make a second "
                                 "stream for the other key",
-                                written));
+                                WrittenName(table)));
     }
   }
   relations_.push_back(std::move(relation));

@@ -65,6 +65,7 @@ class QueryChecker {
   Result<Json> TakeSelect(std::string_view tree) const;
   Status CheckSelectNode(const Json& select) const;
   Status AddFrom(const Json& from);
+  Result<Relation> FindInput(const Json& table, bool is_driving) const;
   Status AddBaseTable(const Json& table, bool is_driving);
   Status AddJoin(const Json& join);
   Status CheckJoinForm(const Json& join) const;

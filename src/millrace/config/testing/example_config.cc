@@ -133,7 +133,7 @@ std::vector<SinkTypeSpec> ExampleSinkTypes() {
                  {.name = "format",
                   .description = "How rows are written.",
                   .default_value = "json",
-                  .one_of = {"json"}}}};
+                  .one_of = {"json", "debezium_json"}}}};
   return {
       {.type = "clickhouse",
        .description = "ClickHouse.",

@@ -9,6 +9,8 @@
 
 #include <fmt/format.h>
 
+#include "millrace/sinks/option_problems.h"
+
 namespace millrace::sinks {
 
 namespace {
@@ -46,13 +48,6 @@ std::vector<FieldSpec> TopicFields() {
   };
 }
 
-struct Problem {
-  config::Location location;
-  std::string text;
-  std::string code;
-  bool is_unsupported = false;
-};
-
 bool IsTopicName(std::string_view name) {
   const auto is_allowed = [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_' || c == '-';
@@ -61,38 +56,37 @@ bool IsTopicName(std::string_view name) {
          std::all_of(name.begin(), name.end(), is_allowed);
 }
 
-template <typename Report>
-KafkaTopicEntry ParseTopic(const config::Section& section, Report report) {
+KafkaTopicEntry ParseTopic(const config::Section& section, OptionProblems& problems) {
   KafkaTopicEntry entry;
   entry.stream = section.GetString("stream");
   entry.topic = section.Has("topic") ? section.GetString("topic") : entry.stream;
   entry.key = section.GetString("key");
   entry.snapshot = section.GetBoolean("snapshot");
   if (!IsTopicName(entry.topic)) {
-    report(Problem{section.LocationOf("topic"),
-                   fmt::format("'{}' is no topic name: letters, digits, '.', '_' and '-', at most "
-                               "{} of them",
-                               entry.topic, kTopicNameMax),
-                   "kafka-topic"});
+    problems.Add({section.LocationOf("topic"),
+                  fmt::format("'{}' is no topic name: letters, digits, '.', '_' and '-', at most "
+                              "{} of them",
+                              entry.topic, kTopicNameMax),
+                  "kafka-topic"});
   }
   if (section.GetString("format") != "json") {
-    report(Problem{section.LocationOf("format"),
-                   fmt::format("format '{}' is not in this version", section.GetString("format")),
-                   "kafka-format", /*is_unsupported=*/true});
+    problems.Add({section.LocationOf("format"),
+                  fmt::format("format '{}' is not in this version", section.GetString("format")),
+                  "kafka-format", /*is_unsupported=*/true});
   }
   const int64_t partitions = section.GetInteger("partitions");
   if (partitions < 1 || partitions > kPartitionsMax) {
-    report(Problem{section.LocationOf("partitions"),
-                   fmt::format("'partitions' must be from 1 to {}", kPartitionsMax),
-                   "kafka-option"});
+    problems.Add({section.LocationOf("partitions"),
+                  fmt::format("'partitions' must be from 1 to {}", kPartitionsMax),
+                  "kafka-option"});
   } else {
     entry.partitions = static_cast<int>(partitions);
   }
   if (section.Has("replication_factor")) {
     const int64_t factor = section.GetInteger("replication_factor");
     if (factor < 1 || factor > std::numeric_limits<int16_t>::max()) {
-      report(Problem{section.LocationOf("replication_factor"),
-                     "'replication_factor' must be 1 or more", "kafka-option"});
+      problems.Add({section.LocationOf("replication_factor"),
+                    "'replication_factor' must be 1 or more", "kafka-option"});
     } else {
       entry.replication_factor = static_cast<int>(factor);
     }
@@ -100,27 +94,25 @@ KafkaTopicEntry ParseTopic(const config::Section& section, Report report) {
   return entry;
 }
 
-// Parses everything; problems are told to `report`.
-template <typename Report>
-KafkaSinkOptions ParseAll(const config::Section& section, Report report) {
+KafkaSinkOptions ParseAll(const config::Section& section, OptionProblems& problems) {
   KafkaSinkOptions options;
   options.kafka.brokers = section.GetString("brokers");
   options.kafka.properties = section.GetStringMap("properties");
   for (const auto& property : options.kafka.properties) {
     if (kafka::IsReservedProperty(property.first)) {
-      report(Problem{section.LocationOf("properties"),
-                     fmt::format("property '{}' is Millrace's own: exactly once depends on it",
-                                 property.first),
-                     "kafka-property"});
+      problems.Add({section.LocationOf("properties"),
+                    fmt::format("property '{}' is Millrace's own: exactly once depends on it",
+                                property.first),
+                    "kafka-property"});
     }
   }
   const std::vector<config::Section> topics = section.GetSectionList("topics");
   if (topics.empty()) {
-    report(Problem{section.LocationOf("topics"), "'topics' is empty: the sink would do nothing",
-                   "kafka-topics"});
+    problems.Add({section.LocationOf("topics"), "'topics' is empty: the sink would do nothing",
+                  "kafka-topics"});
   }
   for (const config::Section& topic : topics) {
-    options.topics.push_back(ParseTopic(topic, report));
+    options.topics.push_back(ParseTopic(topic, problems));
   }
   return options;
 }
@@ -158,21 +150,15 @@ std::vector<StreamUse> KafkaUses(const config::Section& section) {
 }
 
 void LintKafka(const config::Section& section, config::Findings& findings) {
-  (void)ParseAll(section, [&](Problem problem) {
-    findings.Error(std::move(problem.location), std::move(problem.text), std::move(problem.code));
-  });
+  OptionProblems problems;
+  (void)ParseAll(section, problems);
+  problems.AddTo(findings);
 }
 
 Result<KafkaSinkOptions> ParseKafkaOptions(const config::Section& section) {
-  Status first;
-  KafkaSinkOptions options = ParseAll(section, [&](const Problem& problem) {
-    if (first.ok()) {
-      first = problem.is_unsupported ? Unsupported(problem.text) : InvalidArgument(problem.text);
-    }
-  });
-  if (!first.ok()) {
-    return first;
-  }
+  OptionProblems problems;
+  KafkaSinkOptions options = ParseAll(section, problems);
+  MR_RETURN_IF_ERROR(problems.First());
   return options;
 }
 

@@ -72,9 +72,12 @@ TEST(KafkaConfig, RefusesWhatMakesNoSense) {
   }
 }
 
-TEST(KafkaConfig, DebeziumJsonIsNotSupported) {
-  EXPECT_EQ(ParseKafkaOptions(OneTopic("format: debezium_json")).status().code(),
-            Code::kUnsupported);
+TEST(KafkaConfig, DebeziumJsonLintsCleanButIsNotSupported) {
+  const config::Section section = OneTopic("format: debezium_json");
+  config::Findings findings;
+  LintKafka(section, findings);
+  EXPECT_EQ(Text(findings), "");
+  EXPECT_EQ(ParseKafkaOptions(section).status().code(), Code::kUnsupported);
 }
 
 TEST(KafkaConfig, RefusesPropertiesThatExactlyOnceDependsOn) {

@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "millrace/sinks/option_problems.h"
+
 namespace millrace::sinks {
 
 namespace {
@@ -63,59 +65,54 @@ std::vector<FieldSpec> WriteFields() {
 }
 
 // What is wrong with a part of the configuration, and where.
-struct Problem {
-  config::Location location;
-  std::string text;
-  std::string code;
-  bool is_unsupported = false;
-};
-
 // The one command of an entry; more or none is a problem.
-std::optional<Problem> FindCommand(const config::Section& write, std::string_view& command) {
+std::optional<OptionProblem> FindCommand(const config::Section& write, std::string_view& command) {
   for (const std::string_view name : kCommands) {
     if (!write.Has(name)) {
       continue;
     }
     if (!command.empty()) {
-      return Problem{write.LocationOf(name),
-                     fmt::format("'{}' and '{}' in one entry: write two entries", command, name),
-                     "redis-command"};
+      return OptionProblem{
+          write.LocationOf(name),
+          fmt::format("'{}' and '{}' in one entry: write two entries", command, name),
+          "redis-command"};
     }
     command = name;
   }
   if (command.empty()) {
-    return Problem{write.location(), "one of xadd, hset, set, publish, zadd is missing",
-                   "redis-command"};
+    return OptionProblem{write.location(), "one of xadd, hset, set, publish, zadd is missing",
+                         "redis-command"};
   }
   return std::nullopt;
 }
 
 // Options that belong to another command.
-std::optional<Problem> CheckOptions(const config::Section& write, std::string_view command) {
+std::optional<OptionProblem> CheckOptions(const config::Section& write, std::string_view command) {
   for (const std::string_view name : {"member", "score", "top"}) {
     if (write.Has(name) && command != "zadd") {
-      return Problem{write.LocationOf(name), fmt::format("'{}' is for zadd only", name),
-                     "redis-option"};
+      return OptionProblem{write.LocationOf(name), fmt::format("'{}' is for zadd only", name),
+                           "redis-option"};
     }
   }
   if (write.Has("maxlen") && command != "xadd") {
-    return Problem{write.LocationOf("maxlen"), "'maxlen' is for xadd only", "redis-option"};
+    return OptionProblem{write.LocationOf("maxlen"), "'maxlen' is for xadd only", "redis-option"};
   }
   if (write.Has("maxlen") && write.GetInteger("maxlen") < 1) {
-    return Problem{write.LocationOf("maxlen"), "'maxlen' must be 1 or more", "redis-option"};
+    return OptionProblem{write.LocationOf("maxlen"), "'maxlen' must be 1 or more", "redis-option"};
   }
   if (write.Has("ttl") && command == "publish") {
-    return Problem{write.LocationOf("ttl"), "a published message has no 'ttl'", "redis-option"};
+    return OptionProblem{write.LocationOf("ttl"), "a published message has no 'ttl'",
+                         "redis-option"};
   }
   for (const std::string_view name : {"member", "score"}) {
     if (command == "zadd" && !write.Has(name)) {
-      return Problem{write.location(), fmt::format("zadd needs '{}'", name), "redis-option"};
+      return OptionProblem{write.location(), fmt::format("zadd needs '{}'", name), "redis-option"};
     }
   }
   return std::nullopt;
 }
 
-std::optional<Problem> ParseWrite(const config::Section& section, RedisWrite& write) {
+std::optional<OptionProblem> ParseWrite(const config::Section& section, RedisWrite& write) {
   std::string_view command;
   if (auto problem = FindCommand(section, command)) {
     return problem;
@@ -126,13 +123,15 @@ std::optional<Problem> ParseWrite(const config::Section& section, RedisWrite& wr
   const config::Location location = section.LocationOf(command);
   Result<KeyTemplate> key = KeyTemplate::Parse(section.GetString(command));
   if (!key.ok()) {
-    return Problem{location, key.status().message(), "redis-key"};
+    return OptionProblem{location, key.status().message(), "redis-key"};
   }
   if (key->text().starts_with("millrace:")) {
-    return Problem{location, "keys that begin with 'millrace:' are Millrace's own", "redis-key"};
+    return OptionProblem{location, "keys that begin with 'millrace:' are Millrace's own",
+                         "redis-key"};
   }
   if (command == "zadd") {
-    return Problem{location, "zadd is not in this version", "redis-zadd", /*is_unsupported=*/true};
+    return OptionProblem{location, "zadd is not in this version", "redis-zadd",
+                         /*is_unsupported=*/true};
   }
   write.stream = section.GetString("stream");
   write.command = command == "xadd"   ? RedisCommand::kXadd
@@ -146,15 +145,13 @@ std::optional<Problem> ParseWrite(const config::Section& section, RedisWrite& wr
   return std::nullopt;
 }
 
-// Parses everything; problems are told to `report`.
-template <typename Report>
-RedisOptions ParseAll(const config::Section& section, Report report) {
+RedisOptions ParseAll(const config::Section& section, OptionProblems& problems) {
   RedisOptions options;
   Result<redis::RedisUrl> url = redis::ParseRedisUrl(section.GetString("url"));
   if (url.ok()) {
     options.client.url = *std::move(url);
   } else {
-    report(Problem{section.LocationOf("url"), url.status().message(), "redis-url"});
+    problems.Add({section.LocationOf("url"), url.status().message(), "redis-url"});
   }
   const config::Section tls = section.GetSection("tls");
   options.client.tls = {.ca_file = tls.GetString("ca_file"),
@@ -163,18 +160,18 @@ RedisOptions ParseAll(const config::Section& section, Report report) {
                         .server_name = tls.GetString("server_name"),
                         .verify = tls.GetBoolean("verify")};
   if (options.client.tls.cert_file.empty() != options.client.tls.key_file.empty()) {
-    report(Problem{section.LocationOf("tls"), "tls.cert_file and tls.key_file belong together",
-                   "redis-tls"});
+    problems.Add(
+        {section.LocationOf("tls"), "tls.cert_file and tls.key_file belong together", "redis-tls"});
   }
   const std::vector<config::Section> writes = section.GetSectionList("writes");
   if (writes.empty()) {
-    report(Problem{section.LocationOf("writes"), "'writes' is empty: the sink would do nothing",
-                   "redis-writes"});
+    problems.Add({section.LocationOf("writes"), "'writes' is empty: the sink would do nothing",
+                  "redis-writes"});
   }
   for (const config::Section& entry : writes) {
     RedisWrite write;
     if (auto problem = ParseWrite(entry, write)) {
-      report(*std::move(problem));
+      problems.Add(*std::move(problem));
     } else {
       options.writes.push_back(std::move(write));
     }
@@ -221,25 +218,15 @@ std::vector<StreamUse> RedisUses(const config::Section& section) {
 }
 
 void LintRedis(const config::Section& section, config::Findings& findings) {
-  // What is right but not supported is refused where the sink is made.
-  (void)ParseAll(section, [&](Problem problem) {
-    if (problem.is_unsupported) {
-      return;
-    }
-    findings.Error(std::move(problem.location), std::move(problem.text), std::move(problem.code));
-  });
+  OptionProblems problems;
+  (void)ParseAll(section, problems);
+  problems.AddTo(findings);
 }
 
 Result<RedisOptions> ParseRedisOptions(const config::Section& section) {
-  Status first;
-  RedisOptions options = ParseAll(section, [&](const Problem& problem) {
-    if (first.ok()) {
-      first = problem.is_unsupported ? Unsupported(problem.text) : InvalidArgument(problem.text);
-    }
-  });
-  if (!first.ok()) {
-    return first;
-  }
+  OptionProblems problems;
+  RedisOptions options = ParseAll(section, problems);
+  MR_RETURN_IF_ERROR(problems.First());
   return options;
 }
 

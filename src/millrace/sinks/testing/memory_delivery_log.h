@@ -8,18 +8,29 @@
 
 namespace millrace::sinks::testing {
 
-// A DeliveryLog in memory.
+// A DeliveryLog in memory that outlives sinks as data_dir does.
 class MemoryDeliveryLog : public DeliveryLog {
  public:
   Result<State> Load() override { return state_; }
   Status SavePlan(Offset delivered, std::string_view plan) override {
-    state_ = {.delivered = delivered, .plan = std::string(plan)};
+    if (fail_plans) {
+      return ResourceExhausted("the disk is full");
+    }
+    state_ = {delivered, std::string(plan)};
+    ++plans;
     return Status::Ok();
   }
   Status SavePosition(Offset delivered) override {
-    state_ = {.delivered = delivered, .plan = {}};
+    if (fail_positions) {
+      return Unavailable("the process died before the position was durable");
+    }
+    state_ = {delivered, ""};
     return Status::Ok();
   }
+
+  bool fail_plans = false;
+  bool fail_positions = false;
+  int plans = 0;
 
  private:
   State state_;
