@@ -44,10 +44,10 @@ def test_crash_at(failpoint, passes, tmp_path, database, unique_name, clickhouse
         # The first snapshot finds the rows above and no change of them.
         while pipeline.process.is_running() and not pipeline.process.is_ready():
             time.sleep(0.02)
-        for _ in range(400):
-            if not pipeline.process.is_running():
-                break
+        deadline = time.monotonic() + 20
+        while pipeline.process.is_running() and time.monotonic() < deadline:
             source.random_transaction()
+            time.sleep(0.01)
         status = pipeline.process.wait_exit(30)
         assert status == -signal.SIGKILL, f"{failpoint} was not met: exit status {status}"
         for _ in range(20):

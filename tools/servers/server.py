@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every server has in common: start, stop, kill, wait until it answers."""
 
+import http.client
 import json
 import os
 import shutil
@@ -105,7 +106,7 @@ class Server:
             return False
         try:
             return bool(self._answers())
-        except (OSError, subprocess.SubprocessError):
+        except (OSError, http.client.HTTPException, subprocess.SubprocessError):
             return False
 
     def start(self, timeout=None):
