@@ -172,7 +172,7 @@ class Bench:
 
     def wait_delivered(self, target):
         while True:
-            time.sleep(0.02)
+            time.sleep(0.1)
             try:
                 status = json.loads(self.process.get("/api/v1/status")[1])
             except OSError:
@@ -337,7 +337,7 @@ def main():
             for case in options.cases:
                 title, sinks = cases[case]
                 print(f"running: {title}", file=sys.stderr, flush=True)
-                bench = Bench(servers, Path(directory) / case, f"bench_{case}", sinks)
+                bench = Bench(servers, Path(directory) / f"run_{case}", f"bench_{case}", sinks)
                 result = bench.drain_backlog(options.rows, 10_000)
                 bench.close()
                 others = ", ".join(f"{name} {used:.1f}" for name, used in result["servers"].items())
@@ -347,7 +347,7 @@ def main():
                 )
                 print(lines[-1], file=sys.stderr, flush=True)
             if options.latency_seconds:
-                bench = Bench(servers, Path(directory) / "latency", "bench_latency",
+                bench = Bench(servers, Path(directory) / "run_latency", "bench_latency",
                               ["clickhouse", "redis", "kafka"])  # fmt: skip
                 achieved, times = bench.measure_latency(1000, options.latency_seconds)
                 bench.close()
