@@ -73,8 +73,8 @@ Result<StreamRows> QueryRunner::Run(const ChangeBatch& batch, const TableChanges
       }
     }
     for (size_t i = 0; i < lookups_.size(); ++i) {
-      if (!keys[i].empty() && !chosen[i].versions.contains(keys[i])) {
-        chosen[i].versions.emplace(keys[i], versions[i]);
+      if (!keys[i].empty()) {
+        chosen[i].versions.try_emplace(keys[i], versions[i]);
       }
     }
   }
