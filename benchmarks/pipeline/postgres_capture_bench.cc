@@ -16,20 +16,12 @@
 #include <unistd.h>
 
 #include "millrace/sources/postgres/postgres_source.h"
+#include "millrace/sources/testing/memory_source_state.h"
 
 namespace millrace::sources::postgres {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-class Store final : public SourceStateStore {
- public:
-  Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) override {
-    state = {.system_identifier = system_identifier, .timeline = timeline, .slot_pending = true};
-    return Status::Ok();
-  }
-  SourceState state;
-};
 
 void Check(const Status& status) {
   if (!status.ok()) {
@@ -144,9 +136,9 @@ int Run(const std::string& url, size_t rows, size_t transaction_rows) {
                               .slot = "bench_capture",
                               .publication = "bench_capture",
                               .snapshot_mode = SnapshotMode::kNever};
-  Store store;
+  testing::MemorySourceState store;
   auto source = MakePostgresSource(config, telemetry::Logger());
-  Check(source->Connect());
+  Check(source->Connect({}));
   Check(source->Start(store.state, store, {}));
   while (!source->Pending().can_take) {
     Check(source->Poll(std::chrono::milliseconds(100)));
@@ -170,7 +162,7 @@ int Run(const std::string& url, size_t rows, size_t transaction_rows) {
   fmt::print("pg_recvlogical    {:>9.0f} rows/s  {:.2f} CPU s  walsender {:.2f} CPU s  (exit {})\n",
              theirs, CpuSeconds(RUSAGE_CHILDREN) - cpu, sender->Stop(), exit_code);
 
-  Check(source->Connect());
+  Check(source->Connect({}));
   Check(source->Start(store.state, store, {}));
   cpu = CpuSeconds(RUSAGE_SELF);
   sender = std::make_unique<SenderCpu>(url, config.slot);

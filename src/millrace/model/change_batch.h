@@ -2,16 +2,28 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "millrace/model/position.h"
 #include "millrace/model/row_batch.h"
+#include "millrace/model/source_state.h"
 #include "millrace/model/table.h"
 
 namespace millrace {
 
-// What happened to a row. `kRead` is a row of a snapshot.
-enum class ChangeOp : uint8_t { kInsert = 1, kUpdate = 2, kDelete = 3, kTruncate = 4, kRead = 5 };
+// What happened to a row. `kRead` is a row of a snapshot. The last two carry no row: between them a
+// table that was read before is read again, and rows that neither a read nor another change showed
+// by the end are gone.
+enum class ChangeOp : uint8_t {
+  kInsert = 1,
+  kUpdate = 2,
+  kDelete = 3,
+  kTruncate = 4,
+  kRead = 5,
+  kReadAgainBegin = 6,
+  kReadAgainEnd = 7,
+};
 
 inline constexpr uint32_t kNoRow = UINT32_MAX;
 
@@ -52,8 +64,20 @@ struct TableChanges {
   std::vector<UnchangedToast> unchanged_toast;  // ascending by new_row
 };
 
-// Whole transactions in commit order, decoded into columns table by table: the unit that capture
-// hands to the engine. Owned by one thread at a time.
+// A piece of a transaction that is too large for one batch. All its pieces count together: none of
+// their outputs is delivered, and none of their state outlives a restart, before the last is there.
+//
+// The transaction comes twice. The first pass has the changes of the tables that streams join, so
+// that these are complete before the first row joins them; the second has all changes.
+struct TransactionPart {
+  enum class Pass : uint8_t { kLookups = 1, kChanges = 2 };
+  Pass pass = Pass::kChanges;
+  bool is_first = false;  // of both passes
+  bool is_last = false;   // of both passes
+};
+
+// Whole transactions in commit order, or one part of a large one, decoded into columns table by
+// table: the unit that capture hands to the engine. Owned by one thread at a time.
 struct ChangeBatch {
   std::vector<Transaction> transactions;
   std::vector<TableChanges> tables;  // each table at most once
@@ -62,6 +86,10 @@ struct ChangeBatch {
   SourcePosition end;
   size_t row_count = 0;
   size_t byte_size = 0;
+  // Set: the batch is a part of its only transaction.
+  std::optional<TransactionPart> part;
+  // Durable with the batch, or for parts with the last one.
+  std::vector<SourceNote> notes;
   // Rows of the first snapshot; the last such batch has snapshot_complete.
   bool is_snapshot = false;
   bool snapshot_complete = false;

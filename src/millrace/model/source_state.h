@@ -2,11 +2,21 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <optional>
+#include <string>
 
 #include "millrace/model/position.h"
 
 namespace millrace {
+
+// Something that the source keeps in data_dir for itself, under a name of its own such as
+// `snapshot/public.content`. Its text is the source's; a note without text is dropped.
+struct SourceNote {
+  std::string name;
+  std::optional<std::string> text;
+};
 
 // What data_dir knows about the source from earlier runs. Empty before the first.
 struct SourceState {
@@ -18,6 +28,7 @@ struct SourceState {
   bool slot_pending = false;
   // Everything before it is durable here. Nothing before the first snapshot is complete.
   std::optional<SourcePosition> position;
+  std::map<std::string, std::string, std::less<>> notes;
 };
 
 }  // namespace millrace

@@ -96,6 +96,9 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   if (!batch.is_snapshot) {
     store_batch->SetPosition(batch.end);
   }
+  for (const SourceNote& note : batch.notes) {
+    store_batch->SetNote(note);
+  }
   metrics_.BatchStageRan("compute", SecondsSince(start));
 
   MR_FAILPOINT("engine.before_commit");

@@ -23,6 +23,12 @@ class StoredSourceState : public sources::SourceStateStore {
   Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) override {
     return store_.BeginSnapshot(system_identifier, timeline);
   }
+  Status BeginSlot(uint64_t system_identifier, uint32_t timeline) override {
+    return store_.BeginSlot(system_identifier, timeline);
+  }
+  Status BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) override {
+    return store_.BeginStreaming(position, notes);
+  }
 
  private:
   storage::Store& store_;
@@ -32,8 +38,8 @@ class StoredSourceState : public sources::SourceStateStore {
 constexpr milliseconds kBackpressurePoll{1'000};
 
 void CountEvents(const ChangeBatch& batch, telemetry::PipelineMetrics& metrics) {
-  constexpr std::array<std::string_view, 6> kOps = {"",       "insert",   "update",
-                                                    "delete", "truncate", "read"};
+  constexpr std::array<std::string_view, 8> kOps = {
+      "", "insert", "update", "delete", "truncate", "read", "read_again_begin", "read_again_end"};
   std::array<uint64_t, kOps.size()> counts{};
   for (const TableChanges& changes : batch.tables) {
     for (const Change& change : changes.changes) {
@@ -111,14 +117,14 @@ Status CaptureLoop::CheckTables() const {
 }
 
 Status CaptureLoop::Serve(std::stop_token stop) {
+  MR_ASSIGN_OR_RETURN(const SourceState state, store_.LoadSourceState());
   if (!is_connected_) {
-    MR_RETURN_IF_ERROR(source_.Connect());
+    MR_RETURN_IF_ERROR(source_.Connect(state));
     is_connected_ = true;
     MR_RETURN_IF_ERROR(CheckTables());
   }
-  MR_ASSIGN_OR_RETURN(const SourceState state, store_.LoadSourceState());
   StoredSourceState state_store(store_);
-  MR_RETURN_IF_ERROR(source_.Start(state, state_store, options_.snapshot_order));
+  MR_RETURN_IF_ERROR(source_.Start(state, state_store, options_.table_roles));
   log_.Info("Source is connected",
             {{"position", state.position ? FormatLsn(state.position->end_lsn) : "first snapshot"}});
 

@@ -28,7 +28,7 @@ class CaptureLoop {
   struct Options {
     config::BatchLimits trigger;  // what closes a micro-batch while the engine is busy
     BackoffOptions backoff;
-    std::vector<std::string> snapshot_order;
+    sources::TableRoles table_roles;
   };
 
   CaptureLoop(sources::Source& source, storage::Store& store, HandOver& hand_over, Options options,

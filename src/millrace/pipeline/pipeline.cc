@@ -62,7 +62,8 @@ Status Pipeline::Run(std::stop_token stop) {
 Status Pipeline::ConnectSource(std::stop_token stop) {
   Backoff backoff({});
   while (!stop.stop_requested()) {
-    const Status status = source_->Connect();
+    MR_ASSIGN_OR_RETURN(const SourceState state, store_->LoadSourceState());
+    const Status status = source_->Connect(state);
     if (status.ok()) {
       return status;
     }
@@ -144,7 +145,7 @@ void Pipeline::Start() {
       log_.With("component", "engine"));
   capture_ = std::make_unique<CaptureLoop>(
       *source_, *store_, hand_over_,
-      CaptureLoop::Options{.trigger = batch, .snapshot_order = plan_.snapshot_order}, metrics_,
+      CaptureLoop::Options{.trigger = batch, .table_roles = plan_.table_roles}, metrics_,
       log_.With("component", "source"));
 
   for (const std::unique_ptr<SinkWriter>& writer : writers_) {

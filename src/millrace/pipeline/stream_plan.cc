@@ -33,7 +33,7 @@ class Planner {
                                            std::vector<uint32_t>& driving_key) const;
   Result<std::vector<uint32_t>> AddressColumns(const Stream& stream) const;
   TableState* StateOf(const Table& table);
-  void OrderSnapshot();
+  void FindTableRoles();
 
   const StreamPlanInputs& inputs_;
   StreamPlan plan_;
@@ -44,7 +44,7 @@ Result<StreamPlan> Planner::Plan() {
   for (const config::StreamConfig& config : inputs_.config.streams) {
     MR_RETURN_IF_ERROR(PlanStream(config).WithContext(fmt::format("stream '{}'", config.name)));
   }
-  OrderSnapshot();
+  FindTableRoles();
   return std::move(plan_);
 }
 
@@ -269,7 +269,7 @@ Result<std::vector<uint32_t>> Planner::AddressColumns(const Stream& stream) cons
   return address;
 }
 
-void Planner::OrderSnapshot() {
+void Planner::FindTableRoles() {
   const auto is_lookup = [&](const TablePtr& table) {
     for (const config::StreamConfig& config : inputs_.config.streams) {
       for (const config::StreamInput& lookup : config.lookups) {
@@ -284,7 +284,10 @@ void Planner::OrderSnapshot() {
   for (const bool lookups : {true, false}) {
     for (const TablePtr& table : inputs_.tables) {
       if (is_lookup(table) == lookups) {
-        plan_.snapshot_order.push_back(table->FullName());
+        plan_.table_roles.snapshot_order.push_back(table->FullName());
+        if (lookups) {
+          plan_.table_roles.lookups.push_back(table->FullName());
+        }
       }
     }
   }

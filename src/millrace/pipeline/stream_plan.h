@@ -14,6 +14,7 @@
 #include "millrace/pipeline/query_runner.h"
 #include "millrace/pipeline/table_state.h"
 #include "millrace/sinks/sink.h"
+#include "millrace/sources/source.h"
 #include "millrace/sql/sql_engine.h"
 #include "millrace/storage/store.h"
 #include "millrace/telemetry/log.h"
@@ -36,8 +37,7 @@ struct PlannedStream {
 struct StreamPlan {
   std::vector<std::unique_ptr<TableState>> table_states;
   std::vector<PlannedStream> streams;
-  // Full names of all tables: those that streams join before those that drive streams.
-  std::vector<std::string> snapshot_order;
+  sources::TableRoles table_roles;
   // The streams by name, for the sinks.
   std::map<std::string, StreamPtr> by_name;
 };

@@ -75,6 +75,9 @@ Status TableState::CollectVersions() {
       case ChangeOp::kTruncate:
         MR_RETURN_IF_ERROR(DeleteAll(change.transaction));
         break;
+      case ChangeOp::kReadAgainBegin:
+      case ChangeOp::kReadAgainEnd:
+        return Internal("a table that is read again is not expected yet");
       case ChangeOp::kDelete:
         AddVersion(KeyOf(changes_->old_rows, change.old_row, key_columns),
                    {change.transaction, kNoRow});

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -22,6 +23,9 @@ class SourceStateStore {
   virtual ~SourceStateStore() = default;
   // A slot is about to be made on this server. Drops what an unfinished snapshot left behind.
   virtual Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) = 0;
+  // See storage::Store.
+  virtual Status BeginSlot(uint64_t system_identifier, uint32_t timeline) = 0;
+  virtual Status BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) = 0;
 };
 
 // For status and readiness; a snapshot of counters, read from any thread.
@@ -42,6 +46,15 @@ struct SourceStatus {
   std::string last_error;
 };
 
+// What the streams use the tables for.
+struct TableRoles {
+  // Full names of all tables, those that streams join before those that drive streams: the order in
+  // which a snapshot reads them.
+  std::vector<std::string> snapshot_order;
+  // Those that streams join; see TransactionPart.
+  std::vector<std::string> lookups;
+};
+
 // A Source reads committed transactions, in commit order, out of one database.
 //
 // Lifecycle: Open(), then Poll() and Take() any number of times, then Close(). After kUnavailable
@@ -58,10 +71,10 @@ class Source {
   Source& operator=(const Source&) = delete;
   virtual ~Source() = default;
 
-  // Connects, and looks at the tables of the configuration, with their columns and keys.
-  // kFailedPrecondition, kPermissionDenied or kNotFound with the remedy if the server cannot serve
-  // this pipeline.
-  virtual Status Connect() = 0;
+  // Connects, and looks at the tables of the configuration, with their columns and keys as of
+  // `state`: where the stream goes on, a table may not be what it is now. kFailedPrecondition,
+  // kPermissionDenied or kNotFound with the remedy if the server cannot serve this pipeline.
+  virtual Status Connect(const SourceState& state) = 0;
 
   // REQUIRES: Connect() succeeded once.
   virtual std::vector<TablePtr> Tables() const = 0;
@@ -71,9 +84,8 @@ class Source {
   // without our state, a position that the slot cannot serve, another server or timeline fail with
   // kFailedPrecondition and the choices.
   //
-  // `snapshot_order`: full names of the tables in the order in which the snapshot reads them.
   virtual Status Start(const SourceState& state, SourceStateStore& store,
-                       const std::vector<std::string>& snapshot_order) = 0;
+                       const TableRoles& roles) = 0;
 
   // Reads what the server has sent, waiting up to `wait` if there is nothing, and answers
   // keep-alives. What is read gathers in an open batch, see Pending().

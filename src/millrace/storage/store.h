@@ -37,6 +37,7 @@ class StoreBatch {
   // readable by sinks at the commit, or for snapshot outputs when the snapshot is complete.
   virtual void AppendOutput(const OutputRecord& record) = 0;
   virtual void SetPosition(SourcePosition position) = 0;
+  virtual void SetNote(const SourceNote& note) = 0;
 };
 
 // How far one sink is.
@@ -74,6 +75,11 @@ class Store {
   // Makes the snapshot's outputs readable; durable when it returns, with the position from which
   // streaming goes on.
   virtual Status CompleteSnapshot(SourcePosition position) = 0;
+  // Durably records that a slot is about to be made on this server: one of our name that is found
+  // later, without BeginStreaming() in between, is ours to drop.
+  virtual Status BeginSlot(uint64_t system_identifier, uint32_t timeline) = 0;
+  // Durably records that the slot is made, and that streaming begins at `position` with `notes`.
+  virtual Status BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) = 0;
 
   virtual Result<StateTableId> OpenStateTable(std::string_view name) = 0;
   // The stream with its id and the version of its columns: the stored one, or a new one if the

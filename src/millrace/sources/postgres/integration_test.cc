@@ -16,6 +16,7 @@
 
 #include "millrace/clients/postgres/quoting.h"
 #include "millrace/sources/postgres/postgres_source.h"
+#include "millrace/sources/testing/memory_source_state.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -28,15 +29,6 @@ using ::testing::Not;
 using Clock = std::chrono::steady_clock;
 
 constexpr seconds kPatience{20};
-
-class MemoryStore final : public SourceStateStore {
- public:
-  Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) override {
-    state = {.system_identifier = system_identifier, .timeline = timeline, .slot_pending = true};
-    return Status::Ok();
-  }
-  SourceState state;
-};
 
 // A row change, by its table and the text of its first columns.
 struct Seen {
@@ -106,12 +98,12 @@ class SourceTest : public ::testing::Test {
 
   Status Open() {
     source_ = MakePostgresSource(config_, telemetry::Logger());
-    MR_RETURN_IF_ERROR(source_->Connect());
-    std::vector<std::string> order;
+    MR_RETURN_IF_ERROR(source_->Connect(store_.state));
+    TableRoles roles;
     for (const TablePtr& table : source_->Tables()) {
-      order.push_back(table->FullName());
+      roles.snapshot_order.push_back(table->FullName());
     }
-    return source_->Start(store_.state, store_, order);
+    return source_->Start(store_.state, store_, roles);
   }
 
   // Takes what is there, as an engine would; with `is_durable` it is stored and confirmed at once.
@@ -192,7 +184,7 @@ class SourceTest : public ::testing::Test {
   std::string schema_;
   PostgresSourceConfig config_;
   std::unique_ptr<pg::Connection> admin_;
-  MemoryStore store_;
+  testing::MemorySourceState store_;
   std::unique_ptr<Source> source_;
   std::vector<std::unique_ptr<ChangeBatch>> batches_;
   std::vector<Seen> seen_;
@@ -497,7 +489,7 @@ TEST_F(SourceTest, SlotsThatDoNotFitAreRefusedWithTheChoices) {
   // In use by another.
   {
     auto other = MakePostgresSource(config_, telemetry::Logger());
-    ASSERT_TRUE(other->Connect().ok());
+    ASSERT_TRUE(other->Connect({}).ok());
     ExpectPoll([&] { return source_->GetStatus().received_lsn > Lsn(0); });
     const Status status = other->Start(good, store_, {});
     EXPECT_EQ(status.code(), Code::kUnavailable);
@@ -716,7 +708,7 @@ TEST_F(SourceTest, ErrorsNeverHoldThePassword) {
     PostgresSourceConfig config = config_;
     config.url = url;
     auto source = MakePostgresSource(config, telemetry::Logger());
-    const Status status = source->Connect();
+    const Status status = source->Connect({});
     EXPECT_FALSE(status.ok());
     EXPECT_THAT(status.message(), Not(HasSubstr("hunter2")));
   }

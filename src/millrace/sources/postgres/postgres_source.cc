@@ -36,7 +36,7 @@ Result<std::unique_ptr<pg::Connection>> PostgresSource::Open(bool is_replication
                                                .lock_timeout = kLockTimeout});
 }
 
-Status PostgresSource::Connect() {
+Status PostgresSource::Connect(const SourceState&) {
   Close();
   const Status status = [&]() -> Status {
     MR_ASSIGN_OR_RETURN(control_, Open(false));
@@ -80,10 +80,10 @@ Status PostgresSource::OrderTables(const std::vector<std::string>& snapshot_orde
 }
 
 Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
-                             const std::vector<std::string>& snapshot_order) {
+                             const TableRoles& roles) {
   MR_CHECK(phase_ == Phase::kConnected);
   const Status status = [&]() -> Status {
-    MR_RETURN_IF_ERROR(OrderTables(snapshot_order));
+    MR_RETURN_IF_ERROR(OrderTables(roles.snapshot_order));
     MR_ASSIGN_OR_RETURN(replication_, Open(true));
     MR_ASSIGN_OR_RETURN(const SystemInfo system, IdentifySystem(*replication_));
     decoder_ = std::make_unique<PgOutputDecoder>(source_tables_, config_.slot);

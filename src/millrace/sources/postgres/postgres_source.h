@@ -37,10 +37,9 @@ class PostgresSource final : public Source {
   PostgresSource(PostgresSourceConfig config, telemetry::Logger log);
   ~PostgresSource() override;
 
-  Status Connect() override;
+  Status Connect(const SourceState& state) override;
   std::vector<TablePtr> Tables() const override;
-  Status Start(const SourceState& state, SourceStateStore& store,
-               const std::vector<std::string>& snapshot_order) override;
+  Status Start(const SourceState& state, SourceStateStore& store, const TableRoles& roles) override;
   Status Poll(std::chrono::milliseconds wait) override;
   PendingBatch Pending() const override;
   std::unique_ptr<ChangeBatch> Take() override;

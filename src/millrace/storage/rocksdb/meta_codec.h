@@ -22,10 +22,16 @@ inline constexpr std::string_view kInstanceIdKey = "instance_id";
 inline constexpr std::string_view kSourceKey = "source";
 inline constexpr std::string_view kPositionKey = "position";
 inline constexpr std::string_view kSnapshotKey = "snapshot";
+inline constexpr std::string_view kSlotKey = "slot";
 inline constexpr std::string_view kOutputBeginKey = "output_begin";
 inline constexpr std::string_view kOutputEndKey = "output_end";
 inline constexpr std::string_view kStateTablePrefix = "state_table/";
 inline constexpr std::string_view kStreamPrefix = "stream/";
+inline constexpr std::string_view kNotePrefix = "note/";
+
+// Whether a slot is about to be made, or was.
+inline constexpr uint32_t kSlotPending = 1;
+inline constexpr uint32_t kSlotMade = 2;
 
 // A place in the output log: an offset, and the bytes of all records before it since data_dir was
 // made.

@@ -29,6 +29,9 @@ class Repeat final : public rocksdb::WriteBatch::Handler {
 
  private:
   rocksdb::ColumnFamilyHandle* Family(uint32_t id) {
+    if (id == database_.meta()->GetID()) {
+      return database_.meta();
+    }
     return id == database_.state()->GetID() ? database_.state() : database_.output();
   }
 
@@ -43,6 +46,12 @@ struct StatePrefix {
 };
 
 }  // namespace
+
+rocksdb::Status PutNote(Database& database, const SourceNote& note, rocksdb::WriteBatch& batch) {
+  const std::string key = std::string(kNotePrefix) + note.name;
+  return note.text ? batch.Put(database.meta(), key, *note.text)
+                   : batch.Delete(database.meta(), key);
+}
 
 RocksDbBatch::RocksDbBatch(Database& database, LogPoint log_end, RecordCompression compression)
     : database_(database), compression_(compression), log_begin_(log_end), log_end_(log_end) {}
@@ -98,6 +107,8 @@ void RocksDbBatch::AppendOutput(const OutputRecord& record) {
 }
 
 void RocksDbBatch::SetPosition(SourcePosition position) { position_ = position; }
+
+void RocksDbBatch::SetNote(const SourceNote& note) { Check(PutNote(database_, note, batch_)); }
 
 void RocksDbBatch::Finish() {
   if (position_.has_value()) {

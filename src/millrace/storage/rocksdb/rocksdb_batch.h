@@ -16,6 +16,9 @@
 
 namespace millrace::storage {
 
+// Adds a note of the source, or its removal, to `batch`.
+rocksdb::Status PutNote(Database& database, const SourceNote& note, rocksdb::WriteBatch& batch);
+
 // A StoreBatch that gathers in a rocksdb::WriteBatch. Records are encoded as they are appended; one
 // that cannot be encoded fails the commit.
 class RocksDbBatch final : public StoreBatch {
@@ -28,6 +31,7 @@ class RocksDbBatch final : public StoreBatch {
   void ClearState(StateTableId table) override;
   void AppendOutput(const OutputRecord& record) override;
   void SetPosition(SourcePosition position) override;
+  void SetNote(const SourceNote& note) override;
 
   // For Commit(). The first failure of an append.
   const Status& status() const { return status_; }

@@ -46,27 +46,6 @@ Status RocksDbStore::Explain(const Status& status, std::string_view what) const 
 
 // ---- Source and snapshot ----
 
-Result<SourceState> RocksDbStore::LoadSourceState() {
-  SourceState state;
-  MR_ASSIGN_OR_RETURN(const SourceIdentity identity,
-                      LoadMeta(kSourceKey, DecodeSourceIdentity, SourceIdentity()));
-  state.system_identifier = identity.system_identifier;
-  state.timeline = identity.timeline;
-  MR_ASSIGN_OR_RETURN(const SnapshotMark mark,
-                      LoadMeta(kSnapshotKey, DecodeSnapshotMark, SnapshotMark()));
-  state.slot_pending = mark.phase == SnapshotPhase::kPending;
-  MR_ASSIGN_OR_RETURN(const std::optional<std::string> position,
-                      database_->Get(database_->meta(), kPositionKey));
-  if (mark.phase == SnapshotPhase::kComplete && position.has_value()) {
-    Result<SourcePosition> decoded = DecodePosition(*position);
-    if (!decoded.ok()) {
-      return Explain(decoded.status(), "read the source position");
-    }
-    state.position = *decoded;
-  }
-  return state;
-}
-
 Status RocksDbStore::BeginSnapshot(uint64_t system_identifier, uint32_t timeline) {
   const MutexLock commit_lock(commit_mu_);
   SnapshotMark mark;
@@ -133,6 +112,32 @@ Status RocksDbStore::CompleteSnapshot(SourcePosition position) {
   snapshot_ = mark;
   readable_.NotifyAll();
   return Status::Ok();
+}
+
+Status RocksDbStore::BeginSlot(uint64_t system_identifier, uint32_t timeline) {
+  const MutexLock commit_lock(commit_mu_);
+  rocksdb::WriteBatch batch;
+  rocksdb::Status status =
+      batch.Put(database_->meta(), ToSlice(kSlotKey), EncodeNumber(kSlotPending));
+  if (status.ok()) {
+    status = batch.Put(database_->meta(), ToSlice(kSourceKey),
+                       EncodeSourceIdentity({system_identifier, timeline}));
+  }
+  MR_RETURN_IF_ERROR(database_->ToStatus(status, "record that a slot is about to be made"));
+  return database_->Write(batch, /*sync=*/true, "record that a slot is about to be made");
+}
+
+Status RocksDbStore::BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) {
+  const MutexLock commit_lock(commit_mu_);
+  rocksdb::WriteBatch batch;
+  rocksdb::Status status = batch.Put(database_->meta(), ToSlice(kSlotKey), EncodeNumber(kSlotMade));
+  const auto add = [&status](const rocksdb::Status& next) { status = status.ok() ? next : status; };
+  add(batch.Put(database_->meta(), ToSlice(kPositionKey), EncodePosition(position)));
+  for (const SourceNote& note : notes) {
+    add(PutNote(*database_, note, batch));
+  }
+  MR_RETURN_IF_ERROR(database_->ToStatus(status, "record that the slot is made"));
+  return database_->Write(batch, /*sync=*/true, "record that the slot is made");
 }
 
 // ---- Registries ----

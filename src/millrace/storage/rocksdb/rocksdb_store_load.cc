@@ -79,6 +79,33 @@ template Result<SnapshotMark> RocksDbStore::LoadMeta(std::string_view,
                                                      Result<SnapshotMark> (*)(std::string_view),
                                                      SnapshotMark);
 
+Result<SourceState> RocksDbStore::LoadSourceState() {
+  SourceState state;
+  MR_ASSIGN_OR_RETURN(const SourceIdentity identity,
+                      LoadMeta(kSourceKey, DecodeSourceIdentity, SourceIdentity()));
+  state.system_identifier = identity.system_identifier;
+  state.timeline = identity.timeline;
+  MR_ASSIGN_OR_RETURN(const SnapshotMark mark,
+                      LoadMeta(kSnapshotKey, DecodeSnapshotMark, SnapshotMark()));
+  MR_ASSIGN_OR_RETURN(const uint32_t slot, LoadMeta(kSlotKey, DecodeNumber, kSlotMade));
+  state.slot_pending = mark.phase == SnapshotPhase::kPending || slot == kSlotPending;
+  MR_ASSIGN_OR_RETURN(const std::optional<std::string> position,
+                      database_->Get(database_->meta(), kPositionKey));
+  if (mark.phase != SnapshotPhase::kPending && position.has_value()) {
+    Result<SourcePosition> decoded = DecodePosition(*position);
+    if (!decoded.ok()) {
+      return Explain(decoded.status(), "read the source position");
+    }
+    state.position = *decoded;
+  }
+  MR_RETURN_IF_ERROR(
+      ForEachMeta(*database_, kNotePrefix, [&](std::string_view name, std::string_view text) {
+        state.notes.emplace(name, text);
+        return Status::Ok();
+      }));
+  return state;
+}
+
 Status RocksDbStore::Load() {
   MR_RETURN_IF_ERROR(CheckFormat());
   MR_RETURN_IF_ERROR(LoadRegistries());
