@@ -227,6 +227,9 @@ Result<std::optional<sinks::DeliveryBatch>> SinkWriter::Gather(Offset first, Off
       break;
     }
   }
+  if (pending_end && batch.end != *pending_end) {
+    return std::optional<sinks::DeliveryBatch>();  // stopped half-way; a pending delivery is whole
+  }
   return std::optional<sinks::DeliveryBatch>(std::move(batch));
 }
 

@@ -13,6 +13,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "millrace/sinks/stream_list_sink.h"
+
 namespace millrace::sinks {
 
 namespace {
@@ -22,38 +24,19 @@ constexpr int kPollMs = 100;
 // Lines are written out when so much of them has gathered.
 constexpr size_t kChunkBytes = size_t{1} << 20;
 
-Result<std::unique_ptr<Sink>> MakeStdoutSink(const config::Section& section, SinkContext context) {
-  for (const std::string& stream : section.GetStringList("streams")) {
-    if (context.streams.count(stream) == 0) {
-      return InvalidArgument(fmt::format("there is no stream '{}'", stream));
-    }
-  }
-  return std::unique_ptr<Sink>(std::make_unique<StdoutSink>(std::move(context), STDOUT_FILENO));
-}
-
 }  // namespace
 
 SinkType StdoutSinkType() {
-  return {.spec = {.type = "stdout",
-                   .description = "Lines of JSON on standard output, at least once.",
-                   .fields = {{.name = "streams",
-                               .type = config::FieldType::kStringList,
-                               .description = "The streams whose rows are printed.",
-                               .required = true}},
-                   .batch_defaults = {.rows_max = 10'000,
-                                      .bytes_max = size_t{8} << 20,
-                                      .wait_max = std::chrono::milliseconds(5)},
-                   .lint = {}},
-          .uses =
-              [](const config::Section& section) {
-                std::vector<StreamUse> uses;
-                for (std::string& stream : section.GetStringList("streams")) {
-                  uses.push_back({.stream = std::move(stream), .address_columns = {}});
-                }
-                return uses;
-              },
-          .make = MakeStdoutSink,
-          .check = [](const config::Section&, const telemetry::Logger&) { return Status::Ok(); }};
+  return MakeStreamListSinkType({.type = "stdout",
+                                 .description = "Lines of JSON on standard output, at least once.",
+                                 .streams_description = "The streams whose rows are printed.",
+                                 .batch_defaults = {.rows_max = 10'000,
+                                                    .bytes_max = size_t{8} << 20,
+                                                    .wait_max = std::chrono::milliseconds(5)},
+                                 .make = [](SinkContext context) {
+                                   return std::make_unique<StdoutSink>(std::move(context),
+                                                                       STDOUT_FILENO);
+                                 }});
 }
 
 StdoutSink::StdoutSink(SinkContext context, int fd) : context_(std::move(context)), fd_(fd) {}
