@@ -16,6 +16,8 @@ PACKAGES_FILE="$MILLRACE_ROOT/tools/packages.txt"
 LOCK_FILE="$MILLRACE_ROOT/third_party/downloads.lock"
 KAFKA_POM="$MILLRACE_ROOT/third_party/kafka/pom.xml"
 KAFKA_JARS="$MILLRACE_ROOT/third_party/kafka/jars.sha256"
+MAVEN_COPY=org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy
+POSTGRES_VERSIONS=(14 16 17 18) # beside Debian's
 FETCH_TRIES=3
 FETCH_TIMEOUT=900 # seconds for one try; the largest download is 180 MB
 
@@ -213,6 +215,44 @@ kafka_part() {
   rm -rf "$work"
 }
 
+# postgres_part MAJOR REPOSITORY
+postgres_part() {
+  local name="postgres-$1" repository="$2" target="$MILLRACE_CACHE/postgres/$1" spec want got jar work
+  spec="$(lock_field "$name" 3)"
+  want="$(lock_field "$name" 4)"
+  $print_sha256 || ! is_current "$target/stamp" "$want" "$target/bin/postgres" || return 0
+  $check_only && die "$target is missing or another version: run tools/deps.sh."
+  require_client mvn
+  require_client java
+  note "fetching $spec"
+  work="$(mktemp -d "$MILLRACE_CACHE/fetch.XXXXXX")"
+  run_logged "fetch-$name" retry mvn -q -B -Dmaven.repo.local="$repository" "$MAVEN_COPY" \
+    -Dartifact="$spec" -DoutputDirectory="$work" ||
+    die "could not fetch $spec with mvn after $FETCH_TRIES tries: check the network and maven's settings, then run this again."
+  jar="$(find "$work" -maxdepth 1 -name '*.jar')"
+  got="$(sha256_of "$jar")"
+  if $print_sha256; then
+    echo "$name $got"
+  else
+    [ "$got" = "$want" ] ||
+      die "$spec has sha256 $got but third_party/downloads.lock says $want: the download is not what was pinned and is not used."
+    unpack_postgres "$jar" "$work/unpacked"
+    echo "$want" >"$work/unpacked/stamp"
+    mkdir -p "$MILLRACE_CACHE/postgres"
+    rm -rf "$target"
+    mv "$work/unpacked" "$target"
+  fi
+  rm -rf "$work"
+}
+
+# unpack_postgres JAR DIR: the jar holds one .txz of bin, lib and share.
+unpack_postgres() {
+  mkdir "$2"
+  "$PYTHON" -m zipfile -e "$1" "$1.d"
+  "$PYTHON" -m tarfile -e "$1.d"/*.txz "$2"
+  chmod -R u+w,a+rX "$2"
+}
+
 verify_jars() {
   local problem
   problem="$(cd "$1" && sha256sum --check --quiet --strict "$KAFKA_JARS" 2>&1)" ||
@@ -232,6 +272,11 @@ install_downloads() {
   npm_part duckdb-header "$duckdb/stamp-header" src/duckdb/src/include/duckdb.h "$duckdb/include/duckdb.h"
   npm_part chdb-library "$chdb/stamp" libchdb.so "$chdb/lib/libchdb.so"
   kafka_part
+  local major
+  for major in "${POSTGRES_VERSIONS[@]}"; do
+    postgres_part "$major" "$MILLRACE_CACHE/fetch.maven"
+  done
+  rm -rf "$MILLRACE_CACHE/fetch.maven"
   exec 8>&-
 }
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import ClickHouse, Generator, Kafka, Millrace, Postgres, Redis, ServerError
+from .postgres import VERSIONS as POSTGRES_VERSIONS
 from .server import HOST
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,15 +52,18 @@ def ports(base):
 class Local:
     """The servers of one folder."""
 
-    def __init__(self, directory, port):
+    def __init__(self, directory, port, version=None, settings=None):
         self.directory = directory
         self.port = port
+        self.version = version
+        self.settings = settings
 
     def make(self, name):
         return getattr(self, name)()
 
     def postgres(self):
-        return Postgres(self.directory / "postgres", self.port["POSTGRES"])
+        return Postgres(self.directory / "postgres", self.port["POSTGRES"],
+                        version=self.version, settings=self.settings)  # fmt: skip
 
     def redis(self):
         return Redis(self.directory / "redis", self.port["REDIS"])
@@ -142,7 +146,14 @@ def parse(arguments):
     parser.add_argument("--port-base", type=int,
                         help="postgres gets N, redis N+1, clickhouse N+2 and N+3, kafka N+4 and N+5,"
                         " millrace's admin N+6; otherwise MILLRACE_POSTGRES_PORT and its like say")  # fmt: skip
+    parser.add_argument("--version", type=int, choices=POSTGRES_VERSIONS,
+                        help="of postgres, for a new cluster; default 15")  # fmt: skip
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                        help="a setting of postgres, such as logical_decoding_work_mem=64kB")  # fmt: skip
     options = parser.parse_args(arguments)
+    for setting in options.set:
+        if "=" not in setting:
+            parser.error(f"--set {setting}: write NAME=VALUE")
     for name in options.names:
         if name not in SERVERS + PIPELINE:
             parser.error(f"no server is called '{name}': choose of {', '.join(SERVERS + PIPELINE)}")
@@ -151,7 +162,8 @@ def parse(arguments):
 
 def main(arguments):
     options = parse(arguments)
-    local = Local(options.dir, ports(options.port_base))
+    settings = dict(setting.split("=", 1) for setting in options.set)
+    local = Local(options.dir, ports(options.port_base), options.version, settings)
     if options.action == "env":
         for name, value in local.environment().items():
             print(f"{name}={value}")

@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""PostgreSQL 15 from Debian, set up for logical decoding."""
+"""PostgreSQL, set up for logical decoding: 15 from Debian, 14, 16, 17 and 18 by tools/deps.sh."""
 
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
+from pathlib import Path
 
-from .server import HOST, Server, ServerError, find_program
+from .server import HOST, Server, ServerError, cache_dir, find_program
 
-PROGRAMS = ["/usr/lib/postgresql/15/bin"]
+VERSIONS = (14, 15, 16, 17, 18)
+# Debian's: the server, and for all versions the clients psql and pg_isready.
+DEBIAN_VERSION = 15
+DEBIAN_PROGRAMS = "/usr/lib/postgresql/15/bin"
 SETTINGS = {
     "wal_level": "logical",
     "max_replication_slots": "32",
@@ -25,7 +30,9 @@ SETTINGS = {
 class Postgres(Server):
     """A cluster with superuser `postgres` and, for the example, role and database `app`.
 
-    `settings` overrides postgresql.conf. Loopback connections need no password.
+    `version` is that of VERSIONS which a cluster is made with, 15 unless given; one that exists keeps
+    its own. `settings` overrides postgresql.conf, such as {"logical_decoding_work_mem": "64kB",
+    "max_prepared_transactions": "10"}. Loopback connections need no password.
     PostgreSQL does not run as root: started by root it runs as user `postgres`.
     """
 
@@ -33,11 +40,19 @@ class Postgres(Server):
     stop_signal = signal.SIGINT
     parent_death_signal = "QUIT"
 
-    def __init__(self, directory, port=None, die_with_parent=False, settings=None, programs=None):
+    def __init__(self, directory, port=None, die_with_parent=False, settings=None, version=None):
         super().__init__(directory, port, die_with_parent)
         self.settings = {**SETTINGS, **(settings or {})}
         self.data = self.directory / "data"
-        self._programs = [str(programs)] if programs else PROGRAMS
+        self.version = self._made_version() or version or DEBIAN_VERSION
+        if self.version != (version or self.version):
+            raise ServerError(f"{self.data} was made by PostgreSQL {self.version}, not {version}.")
+
+    def _made_version(self):
+        try:
+            return int((self.data / "PG_VERSION").read_text(encoding="utf-8"))
+        except (FileNotFoundError, PermissionError):
+            return None
 
     def dsn(self, database="app", user="app"):
         return f"postgresql://{user}@{HOST}:{self.port}/{database}"
@@ -54,7 +69,7 @@ class Postgres(Server):
     def sql(self, text, database="postgres", user="postgres"):
         """Runs SQL with psql, each statement by itself; returns the rows, columns split by '|'."""
         result = subprocess.run(
-            [self._program("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1",
+            [self._client("psql"), "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1",
              "-d", self.dsn(database, user)],
             input=text, capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
@@ -80,8 +95,18 @@ class Postgres(Server):
             f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE);'
         )
 
+    def _client(self, name):
+        return find_program(name, "postgresql-15", [DEBIAN_PROGRAMS])
+
     def _program(self, name):
-        return find_program(name, "postgresql-15", self._programs)
+        if self.version == DEBIAN_VERSION:
+            return find_program(name, "postgresql-15", [DEBIAN_PROGRAMS])
+        path = cache_dir() / "postgres" / str(self.version) / "bin" / name
+        if self.version not in VERSIONS or not path.exists():
+            raise ServerError(f"{path} is missing: run tools/deps.sh, which fetches it.")
+        if self._account() is not None and not self._reaches(path):
+            path = _reachable_copy(path.parents[1]) / "bin" / name
+        return str(path)
 
     def _account(self):
         """The user that runs the server: None for ourselves."""
@@ -96,13 +121,21 @@ class Postgres(Server):
         account = self._account()
         if account is None:
             return command
-        switch = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}"]
-        switch += ["--init-groups"]
-        reach = subprocess.run([*switch, "test", "-x", str(self.directory)], check=False)
-        if reach.returncode != 0:
+        switch = self._switch()
+        if not self._reaches(self.directory):
             # The folder is below one that only root may enter, such as /root.
             switch += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
         return [*switch, *command]
+
+    def _switch(self):
+        account = self._account()
+        ids = [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}"]
+        return ["setpriv", *ids, "--init-groups"]
+
+    def _reaches(self, path):
+        """Whether the user that runs the server may enter or run `path`."""
+        test = [*self._switch(), "test", "-x", str(path)]
+        return subprocess.run(test, check=False).returncode == 0
 
     def _prepare(self):
         if (self.data / "PG_VERSION").exists():
@@ -152,7 +185,7 @@ class Postgres(Server):
 
     def _answers(self):
         result = subprocess.run(
-            [self._program("pg_isready"), "-q", "-h", HOST, "-p", str(self.port)], check=False
+            [self._client("pg_isready"), "-q", "-h", HOST, "-p", str(self.port)], check=False
         )
         return result.returncode == 0
 
@@ -163,3 +196,32 @@ class Postgres(Server):
         )
         if not self.sql("SELECT 1 FROM pg_database WHERE datname = 'app'"):
             self.sql("CREATE DATABASE app OWNER app")
+
+
+def _reachable_copy(programs):
+    """A copy of a PostgreSQL below the folder for temporary files, by hard links where that goes.
+
+    PostgreSQL looks for its parts with access(2), which capabilities do not help.
+    """
+    stamp = (programs / "stamp").read_text(encoding="utf-8").strip()
+    base = Path(tempfile.gettempdir()) / f"millrace-postgres-{os.geteuid()}"
+    base.mkdir(mode=0o755, exist_ok=True)
+    if base.stat().st_uid != os.geteuid():
+        raise ServerError(f"{base} belongs to another user: remove it, or set TMPDIR.")
+    copy = base / f"{programs.name}-{stamp[:16]}"
+    if not copy.exists():
+        part = base / f"part-{os.getpid()}-{programs.name}"
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(programs, part, symlinks=True, copy_function=_link_or_copy)
+        try:
+            part.rename(copy)
+        except OSError:  # another process was first
+            shutil.rmtree(part)
+    return copy
+
+
+def _link_or_copy(source, target):
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
