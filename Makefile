@@ -28,8 +28,9 @@ bench: release  ## throughput and latency on real servers, as a table
 run-example:  ## the engagement example with a load, on this machine
 	./setup.sh
 
-docs: release  ## write docs/reference again
+docs: release  ## write docs/reference and the tests of docs/CASES.md again
 	for page in config metrics errors; do build/release/millrace docs $$page > docs/reference/$$page.md; done
+	tools/case_table.py --write
 
 check: test tidy  ## what a change has to pass: test, then tidy
 
