@@ -84,11 +84,19 @@ bool BatchLoop::WaitForRoom(std::stop_token stop) {
 Status BatchLoop::Process(ChangeBatch& batch) {
   const auto start = steady_clock::now();
   std::unique_ptr<storage::StoreBatch> store_batch = store_.NewBatch();
+  for (const std::unique_ptr<IdentityMap>& map : plan_.identity_maps) {
+    MR_RETURN_IF_ERROR(
+        map->BeginBatch(FindChanges(batch, map->table()),
+                        batch.part ? std::optional(batch.part->pass) : std::nullopt));
+  }
   for (const std::unique_ptr<TableState>& state : plan_.table_states) {
     MR_RETURN_IF_ERROR(state->BeginBatch(FindChanges(batch, state->table())));
   }
   std::vector<OutputBatch> outputs;
   MR_RETURN_IF_ERROR(MakeOutputs(batch, *store_batch, outputs));
+  for (const std::unique_ptr<IdentityMap>& map : plan_.identity_maps) {
+    map->Save(*store_batch);
+  }
   for (const std::unique_ptr<TableState>& state : plan_.table_states) {
     state->Save(*store_batch);
   }
@@ -104,6 +112,9 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   MR_FAILPOINT("engine.before_commit");
   const auto commit_start = steady_clock::now();
   MR_RETURN_IF_ERROR(store_.Commit(std::move(store_batch)));
+  for (const std::unique_ptr<IdentityMap>& map : plan_.identity_maps) {
+    map->EndBatch();
+  }
   for (const std::unique_ptr<TableState>& state : plan_.table_states) {
     state->EndBatch();
   }

@@ -77,6 +77,11 @@ Status Planner::PlanTableStates() {
   const size_t cache = kLookupCacheBytes / std::max<size_t>(1, lookups.size());
   for (const TablePtr& table : inputs_.tables) {
     const bool is_lookup = lookups.contains(table->FullName());
+    if ((is_lookup || driving.contains(table->FullName())) && table->OldImagesLackKey()) {
+      MR_ASSIGN_OR_RETURN(std::unique_ptr<IdentityMap> map,
+                          IdentityMap::Make(table, is_lookup, inputs_.store));
+      plan_.identity_maps.push_back(std::move(map));
+    }
     const bool may_be_wide =
         driving.contains(table->FullName()) && !table->primary_key.empty() &&
         table->replica_identity != ReplicaIdentity::kFull &&

@@ -10,6 +10,7 @@
 #include "millrace/config/pipeline_config.h"
 #include "millrace/model/stream.h"
 #include "millrace/model/table.h"
+#include "millrace/pipeline/identity_map.h"
 #include "millrace/pipeline/output_builder.h"
 #include "millrace/pipeline/query_runner.h"
 #include "millrace/pipeline/table_state.h"
@@ -35,6 +36,7 @@ struct PlannedStream {
 // What the configuration's streams come to on the tables as they are: which rows are kept as state,
 // which SQL runs, what each output row is addressed by.
 struct StreamPlan {
+  std::vector<std::unique_ptr<IdentityMap>> identity_maps;
   std::vector<std::unique_ptr<TableState>> table_states;
   std::vector<PlannedStream> streams;
   sources::TableRoles table_roles;

@@ -35,7 +35,7 @@ def make_toast_table(mirror, name, identity):
 @pytest.mark.case(24)
 def test_unchanged_toast_by_identity(mirror):
     """Large values that an UPDATE leaves alone, from snapshot rows and streamed rows."""
-    identities = ["default", "full"]
+    identities = ["default", "full", "index"]
     for identity in identities:
         make_toast_table(mirror, identity + "_t", identity)
         mirror.sql(f"INSERT INTO {identity}_t SELECT g, {toast_row('g')} FROM generate_series(1, 5) g")
@@ -125,6 +125,43 @@ def test_toasted_key_column(mirror):
     mirror.sql("UPDATE t SET v = v + 1")
     mirror.sql("UPDATE t SET a = 'short' WHERE b = 3")
     mirror.sql("DELETE FROM t WHERE b IN (1, 102)")
+    mirror.check()
+
+
+@pytest.mark.case(27)
+def test_identity_index_that_is_not_the_primary_key(mirror):
+    """A DELETE carries the index columns only."""
+    mirror.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL, b text NOT NULL, v text);"
+        "CREATE UNIQUE INDEX t_ab ON t (b, a);"
+        "ALTER TABLE t REPLICA IDENTITY USING INDEX t_ab;"
+        "INSERT INTO t SELECT g, g % 3, 'b' || g, 'v' FROM generate_series(1, 20) g"
+    )
+    mirror.start("t")
+    mirror.sql("INSERT INTO t SELECT g, g % 3, 'b' || g, 'v' FROM generate_series(21, 40) g")
+    mirror.sql("DELETE FROM t WHERE id % 5 = 0")
+    mirror.sql("UPDATE t SET v = 'w' WHERE id % 2 = 0")
+    mirror.sql("UPDATE t SET b = 'c' || id WHERE id % 7 = 0")
+    mirror.sql("UPDATE t SET id = id + 100 WHERE id % 11 = 0")
+    mirror.sql("UPDATE t SET id = id + 1000, a = a + 7 WHERE id % 13 = 0")
+    mirror.check()
+    with mirror.session:
+        mirror.sql("DELETE FROM t WHERE id = 1")
+        # Another row under the same index values, and the same row under others.
+        mirror.sql("INSERT INTO t VALUES (501, 1, 'b1', 'x')")
+        mirror.sql("UPDATE t SET a = 99 WHERE id = 501")
+        mirror.sql("INSERT INTO t VALUES (502, 1, 'b1', 'y')")
+        mirror.sql("DELETE FROM t WHERE id = 501")
+        mirror.sql("UPDATE t SET id = 503 WHERE id = 502")
+        mirror.sql("DELETE FROM t WHERE id = 503")
+        mirror.sql("INSERT INTO t VALUES (503, 1, 'b1', 'z')")
+    mirror.check()
+    mirror.kill()
+    mirror.sql("DELETE FROM t WHERE id = 503; DELETE FROM t WHERE id = 2")
+    mirror.resume()
+    mirror.sql("DELETE FROM t WHERE id % 3 = 0")
+    mirror.check()
+    mirror.sql("TRUNCATE t; INSERT INTO t VALUES (7, 7, 'again', NULL); DELETE FROM t WHERE id = 7")
     mirror.check()
 
 

@@ -35,7 +35,6 @@ struct Draft {
   bool has_identity_index = false;
   bool has_immediate_primary_key = false;
   bool has_primary_key_unpublished = false;
-  std::vector<uint32_t> identity_index;
 };
 
 Status CannotRead(const Draft& draft, std::string_view why) {
@@ -211,7 +210,9 @@ Status LoadKeys(pg::Connection& connection, const std::string& oids,
     }
     if (IsTrue(rows.Text(i, 2))) {
       draft.has_identity_index = true;
-      draft.identity_index = *key;
+      if (draft.table.replica_identity == ReplicaIdentity::kIndex) {
+        draft.table.identity_index = *key;
+      }
     }
     if (is_primary) {
       draft.has_immediate_primary_key = is_immediate;
@@ -246,18 +247,6 @@ void Finish(Draft draft, Catalog& catalog) {
     catalog.problems.push_back(CannotRead(
         draft, "has a generated column in its primary key, which PostgreSQL does not publish"));
     return;
-  }
-  const std::vector<uint32_t>& identity = draft.identity_index;
-  for (const uint32_t column : draft.table.primary_key) {
-    if (draft.table.replica_identity == ReplicaIdentity::kIndex && draft.has_identity_index &&
-        std::find(identity.begin(), identity.end(), column) == identity.end()) {
-      catalog.problems.push_back(FailedPrecondition(
-          fmt::format("table {0} has a replica identity index without primary key column '{1}', so "
-                      "that deletes "
-                      "would not name their row: ALTER TABLE {0} REPLICA IDENTITY DEFAULT, or FULL",
-                      draft.table.FullName(), (*draft.table.columns)[column].name)));
-      return;
-    }
   }
   draft.facts.source.has_usable_identity = HasUsableIdentity(draft);
   draft.facts.source.types = std::move(draft.types);
@@ -294,6 +283,7 @@ bool IsSameTable(const SourceTable& a, const SourceTable& b) {
          a.table->name == b.table->name && *a.table->columns == *b.table->columns &&
          a.table->primary_key == b.table->primary_key && a.types == b.types &&
          a.table->replica_identity == b.table->replica_identity &&
+         a.table->identity_index == b.table->identity_index &&
          a.has_usable_identity == b.has_usable_identity;
 }
 

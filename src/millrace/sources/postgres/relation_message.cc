@@ -75,13 +75,22 @@ Status CheckIdentity(const SourceTable& table, const RelationMessage& relation) 
   if (relation.replica_identity == 'n' || !table.has_usable_identity) {
     return Status::Ok();  // there are no updates or deletes then
   }
-  const std::vector<uint32_t>& key = table.table->primary_key;
+  const auto holds = [&](const std::vector<uint32_t>& columns) {
+    return std::all_of(columns.begin(), columns.end(),
+                       [&](uint32_t column) { return relation.columns[column].is_key; });
+  };
   const auto key_columns =
       static_cast<size_t>(std::count_if(relation.columns.begin(), relation.columns.end(),
                                         [](const Column& column) { return column.is_key; }));
-  const bool holds_key = std::all_of(
-      key.begin(), key.end(), [&](uint32_t column) { return relation.columns[column].is_key; });
-  if (!holds_key || (relation.replica_identity == 'd' && key_columns != key.size())) {
+  const std::vector<uint32_t>& key = table.table->primary_key;
+  const std::vector<uint32_t>& index = table.table->identity_index;
+  // The engine knows each row's key by the index that it was told of.
+  const bool is_index = relation.replica_identity == 'i' && !index.empty() && holds(index) &&
+                        key_columns == index.size();
+  const bool is_key = holds(key) &&
+                      (relation.replica_identity != 'd' || key_columns == key.size()) &&
+                      (relation.replica_identity == 'f' || !table.table->OldImagesLackKey());
+  if (!is_index && !is_key) {
     return Altered(table, "its primary key or replica identity changed");
   }
   return Status::Ok();
