@@ -18,6 +18,10 @@ sys.path.insert(0, str(ROOT / "tools"))
 from servers import ClickHouse, Kafka, Postgres, Redis  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "case(number, ...): the cases of docs/CASES.md that it covers")
+
+
 def _started(server):
     server.start()
     yield server

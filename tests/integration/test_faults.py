@@ -236,6 +236,7 @@ def test_sink_that_goes_down_under_load(servers, source, pipeline, down, end):
     pipeline.process.wait_ready(30)
 
 
+@pytest.mark.case(11)
 @pytest.mark.parametrize("down", ["live", "warehouse"])
 def test_sink_that_hangs_under_load(servers, source, pipeline, down):
     """It takes connections, and answers nothing."""
@@ -256,6 +257,7 @@ def test_sink_that_hangs_under_load(servers, source, pipeline, down):
     check_sinks(source, pipeline)
 
 
+@pytest.mark.case(5, 12)
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_source_that_restarts_under_load(servers, source, pipeline, end):
     pipeline.process.start()
@@ -274,6 +276,7 @@ def test_source_that_restarts_under_load(servers, source, pipeline, end):
     assert pipeline.process.pid == pid
 
 
+@pytest.mark.case(5)
 def test_walsender_that_is_ended_under_load(servers, source, pipeline):
     pipeline.process.start()
     with Load(source) as load:
@@ -287,6 +290,7 @@ def test_walsender_that_is_ended_under_load(servers, source, pipeline):
     assert pipeline.process.is_running()
 
 
+@pytest.mark.case(5, 11)
 def test_pipeline_that_stands_still_under_load(servers, source, pipeline):
     """Until the source has given it up; the sinks' transactions stay open meanwhile."""
     pipeline.process.start()

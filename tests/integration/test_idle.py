@@ -70,6 +70,7 @@ def test_ready_within_three_heartbeats(idle):
     wait_for(lambda: idle.process.get("/readyz")[0] == 200, "/readyz is 200", 3 * HEARTBEAT)
 
 
+@pytest.mark.case(4)
 def test_confirmed_position_moves_on_while_nothing_happens(idle):
     idle.launch()
     idle.process.wait_ready()
@@ -79,6 +80,7 @@ def test_confirmed_position_moves_on_while_nothing_happens(idle):
     assert idle.process.get("/readyz")[0] == 200
 
 
+@pytest.mark.case(13)
 @pytest.mark.parametrize("where", ["same database", "another database"])
 def test_busy_unpublished_tables_hold_no_wal(idle, where):
     idle.launch()

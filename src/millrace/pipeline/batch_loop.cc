@@ -29,6 +29,18 @@ TableChanges* FindChanges(ChangeBatch& batch, const Table& table) {
   return nullptr;
 }
 
+// Values that did not come and that no state filled would be NULL from here on.
+Status CheckNoGaps(const TableChanges& changes) {
+  if (changes.unchanged_toast.empty()) {
+    return Status::Ok();
+  }
+  return FailedPrecondition(fmt::format(
+      "table {}: an update left a large value out because it did not change, although the table's "
+      "replica identity is full: ALTER TABLE ... REPLICA IDENTITY FULL on each of its partitions, "
+      "and set the pipeline up again",
+      changes.table->FullName()));
+}
+
 // Rows [begin, end) of an output batch, as one of its own.
 OutputBatch CutOutput(const OutputBatch& from, size_t begin, size_t end) {
   OutputBatch part(from.stream);
@@ -145,6 +157,9 @@ Status BatchLoop::MakeOutputs(ChangeBatch& batch, storage::StoreBatch& store_bat
       continue;
     }
     const std::string context = fmt::format("stream '{}'", planned.stream()->name);
+    if (!planned.stream()->append_only) {
+      MR_RETURN_IF_ERROR(CheckNoGaps(*changes).WithContext(context));
+    }
     StreamRows rows{RowBatch(planned.stream()->columns), {}};
     if (planned.query) {
       Result<StreamRows> result = planned.query->Run(batch, *changes);

@@ -21,7 +21,6 @@ SETTINGS = {"logical_decoding_work_mem": "64kB", "max_prepared_transactions": "1
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "case(number, ...): the cases of docs/CASES.md that it covers")
     config.addinivalue_line("markers", "smoke: runs on every version of PostgreSQL")
     config.addinivalue_line("markers", "since(version): what it tests came with this PostgreSQL")
 

@@ -368,4 +368,4 @@ def short(rows, count=3, width=40):
     return json.dumps(cut, ensure_ascii=False)
 
 
-__all__ = ["Mirror", "ServerError", "Session", "backticks", "identifier", "wait_for"]
+__all__ = ["MARK", "Mirror", "ServerError", "Session", "backticks", "identifier", "wait_for"]

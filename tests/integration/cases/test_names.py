@@ -3,7 +3,7 @@
 
 import pytest
 
-from harness import identifier
+from harness import MARK, identifier
 
 NAMES = [
     "plain",
@@ -125,3 +125,137 @@ def test_virtual_generated_columns(mirror):
     mirror.start("t")
     mirror.sql("INSERT INTO t VALUES (2, 2); UPDATE t SET a = 5 WHERE id = 1")
     mirror.check()
+
+
+# --- Publications that a DBA made ------------------------------------------------------------------
+
+DBA = {"manage_publication": False, "publication": "by_dba"}
+ALL = "insert, update, delete, truncate"
+
+
+def publish(mirror, tables, name="by_dba", options=f"publish = '{ALL}'"):
+    mirror.sql(f"CREATE PUBLICATION {name} FOR TABLE {tables}, {MARK} WITH ({options})")
+
+
+@pytest.mark.case(39)
+@pytest.mark.since(15)
+def test_row_filter(mirror):
+    """The copy obeys it, and an UPDATE that crosses it is an insert or a delete."""
+    mirror.sql("CREATE TABLE t (id int PRIMARY KEY, region text NOT NULL, v int)")
+    mirror.sql("ALTER TABLE t REPLICA IDENTITY FULL")
+    mirror.sql("INSERT INTO t SELECT g, (ARRAY['eu', 'us'])[g % 2 + 1], g FROM generate_series(1, 20) g")
+    publish(mirror, "t WHERE (region = 'eu' AND v <> 4)")
+    mirror.start("t", source=DBA)
+    mirror.check("t", where="region = 'eu' AND v <> 4")
+    assert len(mirror.rows("t")) == 9
+    mirror.sql("INSERT INTO t VALUES (21, 'eu', 21), (22, 'us', 22)")
+    mirror.sql("UPDATE t SET region = 'us' WHERE id IN (2, 6)")
+    mirror.sql("UPDATE t SET region = 'eu' WHERE id IN (1, 3)")
+    mirror.sql("UPDATE t SET v = v + 100 WHERE id IN (4, 8, 9)")
+    mirror.sql("UPDATE t SET id = 1000 WHERE id = 10")
+    mirror.sql("DELETE FROM t WHERE id IN (5, 12)")
+    mirror.check("t", where="region = 'eu' AND v <> 4")
+
+
+@pytest.mark.case(40)
+@pytest.mark.since(15)
+def test_column_list(mirror):
+    """The columns that it leaves out are not read, not even by the copy."""
+    mirror.sql("CREATE TABLE t (id int PRIMARY KEY, secret text, v text, w int)")
+    mirror.sql("INSERT INTO t SELECT g, 'secret', 'v' || g, g FROM generate_series(1, 10) g")
+    publish(mirror, "t (w, id)")
+    mirror.start("t", source=DBA)
+    mirror.sql("INSERT INTO t VALUES (11, 'secret', 'v', 1)")
+    mirror.sql("UPDATE t SET secret = 'other', w = -w WHERE id < 4")
+    mirror.sql("UPDATE t SET id = 100 WHERE id = 4; DELETE FROM t WHERE id = 5")
+    mirror.check("t", columns=["id", "w"])
+    assert all(set(row) - {"_version", "_commit_ts", "_deleted"} <= {"id", "w"}
+               for row in mirror.outputs("t"))  # fmt: skip
+
+
+@pytest.mark.case(40)
+@pytest.mark.since(15)
+def test_column_list_without_the_key_is_refused(mirror):
+    mirror.sql("CREATE TABLE t (id int PRIMARY KEY, v text)")
+    publish(mirror, "t (v)", options="publish = 'insert, truncate'")
+    mirror.fails("t", source=DBA, saying="t has a column in its primary key that is not published")
+
+
+@pytest.mark.case(39, 40, 41)
+@pytest.mark.since(15)
+def test_two_publications_of_one_table(mirror):
+    """A row passes that either lets through; the copy reads it once."""
+    mirror.sql("CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL)")
+    mirror.sql("ALTER TABLE t REPLICA IDENTITY FULL")
+    mirror.sql("INSERT INTO t SELECT g, g FROM generate_series(1, 20) g")
+    publish(mirror, "t WHERE (v < 5)")
+    mirror.sql("CREATE PUBLICATION by_dba_inserts FOR TABLE t WHERE (v > 15)"
+               " WITH (publish = 'insert, truncate')")  # fmt: skip
+    mirror.start("t", source=DBA)
+    mirror.check("t", where="v < 5 OR v > 15")
+    mirror.sql("INSERT INTO t SELECT g, g % 22 FROM generate_series(21, 50) g")
+    mirror.check("t", where="v < 5 OR v > 15")
+
+
+@pytest.mark.case(41)
+def test_missing_operations_and_tables_are_named(mirror):
+    mirror.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY)")
+    mirror.fails("t", source=DBA, saying="have a DBA run: CREATE PUBLICATION .by_dba. FOR TABLE ONLY")
+    publish(mirror, "t", options="publish = 'insert'")
+    statement = f"ALTER PUBLICATION .by_dba. SET \\(publish = '{ALL}'\\)"
+    mirror.fails("t", source=DBA, saying=statement)
+    status, text = mirror.check_command()
+    assert status == 1 and "SET (publish = 'insert, update, delete, truncate')" in text
+    mirror.sql(f"ALTER PUBLICATION by_dba SET (publish = '{ALL}')")
+    mirror.fails("t", "other", source=DBA, saying='ADD TABLE ONLY "public"."other"')
+    mirror.sql("ALTER PUBLICATION by_dba ADD TABLE other")
+    mirror.start("t", "other", source=DBA)
+    mirror.sql("INSERT INTO t VALUES (1); INSERT INTO other VALUES (1); DELETE FROM other")
+    mirror.check()
+
+
+@pytest.mark.case(41)
+def test_publication_for_all_tables(mirror):
+    """A DBA's is followed, with what else it publishes left alone; Millrace makes and alters none."""
+    mirror.sql("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE rest (id int PRIMARY KEY)")
+    mirror.sql("INSERT INTO t VALUES (1, 'a')")
+    mirror.admin_sql(f"CREATE PUBLICATION by_dba FOR ALL TABLES WITH (publish = '{ALL}')")
+    mirror.fails("t", source={"publication": "by_dba"}, saying="FOR ALL TABLES")
+    mirror.start("t", source=DBA)
+    mirror.sql("INSERT INTO rest VALUES (1); UPDATE t SET v = 'b'; DELETE FROM rest; TRUNCATE rest")
+    mirror.sql("CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1)")
+    mirror.sql("INSERT INTO t VALUES (2, 'c')")
+    mirror.check()
+
+
+@pytest.mark.case(41)
+@pytest.mark.since(15)
+def test_publication_for_tables_in_schema(mirror):
+    mirror.sql("CREATE SCHEMA shop; CREATE TABLE shop.t (id int PRIMARY KEY, v text)")
+    mirror.sql("INSERT INTO shop.t VALUES (1, 'a')")
+    mirror.admin_sql("CREATE PUBLICATION by_dba FOR TABLES IN SCHEMA shop, public")
+    mirror.fails({"t": "shop.t"}, source={"publication": "by_dba"}, saying="TABLES IN SCHEMA")
+    mirror.start({"t": "shop.t"}, source=DBA)
+    mirror.sql("UPDATE shop.t SET v = 'b'; INSERT INTO shop.t VALUES (2, 'c')")
+    mirror.check()
+
+
+@pytest.mark.case(38)
+@pytest.mark.since(18)
+def test_published_generated_columns(mirror):
+    mirror.sql("CREATE TABLE t (id int PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED)")
+    mirror.sql("INSERT INTO t VALUES (1, 1)")
+    publish(mirror, "t", options=f"publish = '{ALL}', publish_generated_columns = stored")
+    mirror.start("t", source=DBA)
+    mirror.sql("INSERT INTO t VALUES (2, 2); UPDATE t SET a = 5 WHERE id = 1")
+    mirror.check()
+    assert sorted(mirror.rows("t", "id, a, twice")) == [(1, 5, 10), (2, 2, 4)]
+
+
+@pytest.mark.case(26)
+def test_check_warns_of_a_publication_that_makes_updates_fail(mirror):
+    mirror.sql("CREATE TABLE t (v int)")
+    publish(mirror, "t")
+    mirror.configure("t", source=DBA)
+    status, text = mirror.check_command()
+    assert "the application's own UPDATE and DELETE fail there" in text, text

@@ -5,6 +5,8 @@ import io
 
 import pytest
 
+from harness import MARK
+
 
 @pytest.mark.smoke
 @pytest.mark.case(52)
@@ -181,3 +183,154 @@ def test_rewrite_within_a_transaction(mirror):
         mirror.sql("CLUSTER t USING t_n")
         mirror.sql("UPDATE t SET n = 1 WHERE id < 5")
     mirror.check()
+
+
+# --- Partitions ------------------------------------------------------------------------------------
+
+PARTITIONED = """
+CREATE TABLE events (id int, day date, v text, big text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
+-- Another order of columns, and one that is gone.
+CREATE TABLE events_2 (gone int, big text, day date NOT NULL, v text, id int NOT NULL);
+ALTER TABLE events_2 DROP gone;
+ALTER TABLE events ATTACH PARTITION events_2 FOR VALUES FROM ('2024-02-01') TO ('2024-03-01');
+CREATE TABLE events_3 PARTITION OF events FOR VALUES FROM ('2024-03-01') TO ('2024-04-01')
+  PARTITION BY HASH (id);
+CREATE TABLE events_3a PARTITION OF events_3 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE events_3b PARTITION OF events_3 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE TABLE events_rest PARTITION OF events DEFAULT;
+"""
+FILL = (
+    "INSERT INTO events SELECT g, '2024-01-01'::date + (g % 100), 'v' || g, repeat(md5(g::text), 200)"
+    " FROM generate_series({}, {}) g"
+)
+LEAVES = ["events_1", "events_2", "events_3a", "events_3b", "events_rest"]
+
+
+@pytest.mark.smoke
+@pytest.mark.case(42)
+def test_partitions_by_their_root(mirror):
+    """The root's mirror holds the rows of all leaves, wherever they move."""
+    mirror.sql(PARTITIONED)
+    for leaf in LEAVES:
+        mirror.sql(f"ALTER TABLE {leaf} ALTER big SET STORAGE EXTERNAL")
+    mirror.sql(FILL.format(1, 150))
+    mirror.start("events")
+    mirror.check(only=False)
+    assert len(mirror.rows("events", "id")) == 150
+    mirror.sql(FILL.format(151, 300))
+    mirror.sql("UPDATE events SET v = v || '!' WHERE id % 2 = 0")
+    # From leaf to leaf: a delete and an insert. The values out of line go along.
+    mirror.sql("UPDATE events SET day = day + 31 WHERE id % 3 = 0")
+    mirror.sql("UPDATE events SET id = id + 1000 WHERE id % 5 = 0")
+    mirror.sql("UPDATE events SET v = 'there' WHERE id % 3 = 0")
+    mirror.sql("DELETE FROM events WHERE id % 7 = 0")
+    mirror.check(only=False)
+    # A leaf that comes later, and rows that are written to leaves themselves.
+    mirror.sql("CREATE TABLE events_5 PARTITION OF events FOR VALUES FROM ('2030-01-01') TO ('2031-01-01')")
+    mirror.sql("INSERT INTO events VALUES (5000, '2030-05-05', 'new', NULL)")
+    mirror.sql("INSERT INTO events_1 (id, day, v) VALUES (5001, '2024-01-05', 'leaf')")
+    mirror.sql("UPDATE events_2 SET v = 'by leaf'")
+    mirror.check(only=False)
+    mirror.kill()
+    mirror.sql("UPDATE events SET v = 'late' WHERE id % 2 = 1")
+    mirror.resume()
+    mirror.check(only=False)
+    mirror.sql("TRUNCATE events")
+    mirror.sql(FILL.format(1, 10))
+    mirror.check(only=False)
+
+
+@pytest.mark.case(42, 44)
+def test_partitions_by_leaf(mirror):
+    """Each leaf is a table of its own."""
+    mirror.sql(PARTITIONED)
+    mirror.sql(FILL.format(1, 150))
+    mirror.start("events_1", "events_2", "events_3a")
+    mirror.check()
+    mirror.sql(FILL.format(151, 300))
+    mirror.sql("UPDATE events SET day = day + 31 WHERE id % 3 = 0")
+    mirror.sql("UPDATE events SET v = 'new' WHERE id % 2 = 0")
+    mirror.sql("DELETE FROM events WHERE id % 7 = 0")
+    mirror.check()
+    mirror.sql("TRUNCATE events_1")
+    mirror.check()
+    mirror.sql("ALTER TABLE events DETACH PARTITION events_2; INSERT INTO events_2 (id, day) VALUES (9, now())")
+    mirror.check()
+    mirror.sql("TRUNCATE events")
+    mirror.check()
+    assert mirror.rows("events_3a") == []
+    assert mirror.rows("events_2") != []
+
+
+@pytest.mark.case(42)
+def test_pattern_takes_the_root_and_not_its_partitions(mirror):
+    mirror.sql(PARTITIONED)
+    mirror.sql(FILL.format(1, 20))
+    mirror.start("events", source={"tables": ["public.events*"]})
+    mirror.sql(FILL.format(21, 40))
+    mirror.check(only=False)
+    (published,) = mirror.sql(
+        "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_publication_tables"
+    )
+    assert published == ("events,harness_mark",)
+
+
+@pytest.mark.case(42)
+def test_root_and_leaf_together_are_refused(mirror):
+    mirror.sql(PARTITIONED)
+    mirror.fails("events", "events_3a", saying="its rows would come twice")
+
+
+@pytest.mark.case(42)
+def test_dba_publication_of_partitions(mirror):
+    """By leaves where a root is named, and by root where a leaf is: refused with what to do."""
+    mirror.sql(PARTITIONED)
+    mirror.sql(FILL.format(1, 20))
+    dba = {"manage_publication": False, "publication": "by_dba"}
+    mirror.sql(f"CREATE PUBLICATION by_dba FOR TABLE events, {MARK}")
+    mirror.fails("events", source=dba, saying="SET .publish_via_partition_root = true")
+    mirror.sql("ALTER PUBLICATION by_dba SET (publish_via_partition_root = true)")
+    mirror.fails("events_1", source=dba, saying="as those of the partitioned table")
+    mirror.start("events", source=dba)
+    mirror.sql(FILL.format(21, 40))
+    mirror.check(only=False)
+
+
+@pytest.mark.case(42)
+@pytest.mark.parametrize(
+    "alter, saying",
+    [
+        ("ALTER TABLE events REPLICA IDENTITY FULL", "replica identity full and its partition"),
+        ("ALTER TABLE events_1 REPLICA IDENTITY USING INDEX events_1_pkey", "has an index as its"),
+    ],
+)
+def test_partitions_of_another_identity_are_refused(mirror, alter, saying):
+    mirror.sql(PARTITIONED)
+    mirror.sql(alter)
+    mirror.fails("events", saying=saying)
+
+
+@pytest.mark.case(42)
+def test_partitions_with_identity_full(mirror):
+    mirror.sql(PARTITIONED)
+    for table in ["events", *LEAVES]:
+        mirror.sql(f"ALTER TABLE {table} REPLICA IDENTITY FULL")
+    mirror.sql(FILL.format(1, 50))
+    mirror.start("events")
+    mirror.sql("UPDATE events SET v = 'new', day = day + 31 WHERE id % 3 = 0")
+    mirror.sql("DELETE FROM events WHERE id % 7 = 0")
+    mirror.check(only=False)
+
+
+@pytest.mark.case(26, 42)
+def test_partitions_without_identity(mirror):
+    """The application's UPDATE looks at the leaf: it goes on to work."""
+    mirror.sql(PARTITIONED)
+    mirror.sql("ALTER TABLE events_2 REPLICA IDENTITY NOTHING")
+    mirror.sql(FILL.format(1, 50))
+    mirror.start("events")
+    mirror.check(only=False)
+    mirror.sql("UPDATE events SET v = 'new'; DELETE FROM events WHERE id % 7 = 0")
+    mirror.wait_delivered()
+    assert len(mirror.rows("events", "id")) == 50

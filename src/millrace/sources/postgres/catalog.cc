@@ -11,6 +11,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "millrace/sources/postgres/partitions.h"
+#include "millrace/sources/postgres/published_tables.h"
 #include "millrace/sources/postgres/table_condition.h"
 
 namespace millrace::sources::postgres {
@@ -35,6 +37,12 @@ struct Draft {
   bool has_identity_index = false;
   bool has_immediate_primary_key = false;
   bool has_primary_key_unpublished = false;
+  bool is_exact = false;  // the configuration names it, and not by a pattern
+  bool is_partitioned = false;
+  bool is_partition = false;
+  PartitionFacts partitions;
+  std::optional<PublishedTable> published;
+  bool has_generated_column = false;
 };
 
 Status CannotRead(const Draft& draft, std::string_view why) {
@@ -50,10 +58,7 @@ ReplicaIdentity ParseIdentity(std::string_view text) {
 
 // Why a relation of this kind cannot be a source table; nothing if it can.
 std::optional<std::string_view> KindProblem(std::string_view kind, std::string_view persistence) {
-  if (kind == "p") {
-    return "is partitioned, which this version does not follow as one table: name its partitions";
-  }
-  if (kind != "r") {
+  if (kind != "r" && kind != "p") {
     return "is not a table: only tables have changes";
   }
   if (persistence != "p") {
@@ -64,7 +69,7 @@ std::optional<std::string_view> KindProblem(std::string_view kind, std::string_v
 
 Status FindTables(pg::Connection& connection, const std::vector<std::string>& patterns,
                   std::vector<Draft>& drafts, Catalog& catalog) {
-  std::set<uint32_t> seen;
+  std::map<uint32_t, size_t> seen;
   for (const std::string& text : patterns) {
     const auto pattern = config::TablePattern::Parse(text);
     if (!pattern) {
@@ -73,12 +78,12 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
     std::string sql =
         "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, "
         "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), "
-        "pg_has_role(c.relowner, 'USAGE'), row_security_active(c.oid) "
+        "pg_has_role(c.relowner, 'USAGE'), row_security_active(c.oid), c.relispartition "
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE " +
         TableCondition(*pattern) + " AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ";
     if (!pattern->exact()) {
       sql +=
-          "AND c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' "
+          "AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' "
           "AND n.nspname <> 'information_schema' ";
     }
     sql += "ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\"";
@@ -97,14 +102,67 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
       draft.facts.can_select = IsTrue(rows.Text(i, 6));
       draft.facts.is_owner = IsTrue(rows.Text(i, 7));
       draft.facts.row_security_active = IsTrue(rows.Text(i, 8));
-      if (!seen.insert(draft.table.oid).second) {
+      draft.is_partitioned = rows.Text(i, 3) == "p";
+      draft.is_partition = IsTrue(rows.Text(i, 9));
+      draft.is_exact = pattern->exact().has_value();
+      const auto [at, is_new] = seen.emplace(draft.table.oid, SIZE_MAX);
+      if (!is_new) {
+        if (at->second != SIZE_MAX) {
+          drafts[at->second].is_exact |= draft.is_exact;
+        }
         continue;
       }
       if (const auto problem = KindProblem(rows.Text(i, 3), rows.Text(i, 4))) {
         catalog.problems.push_back(CannotRead(draft, *problem));
         continue;
       }
+      at->second = drafts.size();
       drafts.push_back(std::move(draft));
+    }
+  }
+  return Status::Ok();
+}
+
+bool IsGiven(const std::vector<Draft>& drafts, uint32_t oid) {
+  return std::any_of(drafts.begin(), drafts.end(),
+                     [&](const Draft& draft) { return draft.table.oid == oid; });
+}
+
+// Partitions whose root is read too would be read twice: a pattern leaves them out, by name they
+// are a mistake.
+Status LoadPartitions(pg::Connection& connection, std::vector<Draft>& drafts, Catalog& catalog) {
+  std::vector<uint32_t> oids;
+  for (const Draft& draft : drafts) {
+    if (draft.is_partitioned || draft.is_partition) {
+      oids.push_back(draft.table.oid);
+    }
+  }
+  MR_ASSIGN_OR_RETURN(auto facts, LoadPartitionFacts(connection, oids));
+  std::vector<Draft> kept;
+  for (Draft& draft : drafts) {
+    draft.partitions = std::move(facts[draft.table.oid]);
+    const std::vector<uint32_t>& ancestors = draft.partitions.ancestors;
+    const auto root = std::find_if(ancestors.begin(), ancestors.end(),
+                                   [&](uint32_t oid) { return IsGiven(drafts, oid); });
+    if (root == ancestors.end()) {
+      kept.push_back(draft);
+    } else if (draft.is_exact) {
+      catalog.problems.push_back(InvalidArgument(fmt::format(
+          "source.tables names {} and a partitioned table of which it is a partition: its rows "
+          "would come twice; name the partitioned table, or its partitions",
+          draft.table.FullName())));
+    }
+  }
+  drafts = std::move(kept);
+  return Status::Ok();
+}
+
+Status LoadPublished(pg::Connection& connection, const PostgresSourceConfig& config,
+                     std::vector<Draft>& drafts) {
+  MR_ASSIGN_OR_RETURN(auto published, LoadPublishedTables(connection, config));
+  for (Draft& draft : drafts) {
+    if (const auto found = published.find(draft.table.oid); found != published.end()) {
+      draft.published = std::move(found->second);
     }
   }
   return Status::Ok();
@@ -114,9 +172,9 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
 constexpr std::string_view kColumnsSql = R"(
 WITH RECURSIVE declared AS (
   SELECT a.attrelid, a.attnum, a.attname, a.attnotnull, a.attstorage, a.atttypid, a.atttypmod,
-         a.attndims::int AS attndims
+         a.attndims::int AS attndims, a.attgenerated
   FROM pg_attribute a
-  WHERE a.attrelid IN ({0}) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+  WHERE a.attrelid IN ({0}) AND a.attnum > 0 AND NOT a.attisdropped
 ), step AS (
   SELECT attrelid, attnum, atttypid AS typid, atttypmod AS typmod, attndims AS ndims, 0 AS arrays
   FROM declared
@@ -135,7 +193,8 @@ SELECT d.attrelid, d.attnum, d.attname, d.attnotnull, d.attstorage, d.atttypid, 
        t.typname = 'citext' AND EXISTS (
          SELECT 1 FROM pg_depend x JOIN pg_extension y ON y.oid = x.refobjid
          WHERE x.classid = 'pg_type'::regclass AND x.objid = t.oid AND x.deptype = 'e'
-           AND x.refclassid = 'pg_extension'::regclass AND y.extname = 'citext')
+           AND x.refclassid = 'pg_extension'::regclass AND y.extname = 'citext'),
+       d.attgenerated <> ''
 FROM declared d JOIN step s USING (attrelid, attnum) JOIN pg_type t ON t.oid = s.typid
 LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
 WHERE t.typtype <> 'd' AND e.oid IS NULL
@@ -150,6 +209,20 @@ WHERE i.indrelid IN ({0}) AND i.indisunique AND i.indisvalid AND i.indpred IS NU
   AND i.indexprs IS NULL
 ORDER BY i.indrelid, i.indexrelid)";
 
+// Before 18 generated columns are never published, although the server lists them as if they were.
+constexpr int kFirstWithGenerated = 180000;
+
+// Without a word from the server, every column but generated ones.
+bool IsPublished(const Draft& draft, std::string_view column, bool is_generated,
+                 int server_version) {
+  if (!draft.published || !draft.published->columns ||
+      (is_generated && server_version < kFirstWithGenerated)) {
+    return !is_generated;
+  }
+  const std::vector<std::string>& columns = *draft.published->columns;
+  return std::find(columns.begin(), columns.end(), column) != columns.end();
+}
+
 Status LoadColumns(pg::Connection& connection, const std::string& oids,
                    std::map<uint32_t, Draft*>& by_oid) {
   MR_ASSIGN_OR_RETURN(const pg::QueryResult rows,
@@ -158,6 +231,11 @@ Status LoadColumns(pg::Connection& connection, const std::string& oids,
   for (size_t i = 0; i < rows.row_count(); ++i) {
     const auto oid = Number<uint32_t>(rows.Text(i, 0));
     Draft& draft = *by_oid.at(oid);
+    const bool is_generated = IsTrue(rows.Text(i, 13));
+    if (!IsPublished(draft, rows.Text(i, 2), is_generated, connection.server_version())) {
+      continue;
+    }
+    draft.has_generated_column |= is_generated;
     ColumnTypeFacts type;
     type.declared_oid = Number<uint32_t>(rows.Text(i, 5));
     type.declared_typmod = Number<int32_t>(rows.Text(i, 6));
@@ -225,6 +303,9 @@ Status LoadKeys(pg::Connection& connection, const std::string& oids,
 }
 
 bool HasUsableIdentity(const Draft& draft) {
+  if (draft.is_partitioned && !draft.partitions.have_usable_identity) {
+    return false;
+  }
   switch (draft.table.replica_identity) {
     case ReplicaIdentity::kFull:
       return true;
@@ -240,26 +321,46 @@ bool HasUsableIdentity(const Draft& draft) {
 
 void Finish(Draft draft, Catalog& catalog) {
   if (draft.table.columns->empty()) {
-    catalog.problems.push_back(CannotRead(draft, "has no columns"));
+    const Status problem = CannotRead(draft, "has no columns, so that its rows have no values");
+    if (draft.is_exact) {
+      catalog.problems.push_back(problem);
+    } else {
+      catalog.left_out.push_back(problem.message());
+    }
     return;
   }
   if (draft.has_primary_key_unpublished) {
     catalog.problems.push_back(CannotRead(
-        draft, "has a generated column in its primary key, which PostgreSQL does not publish"));
+        draft,
+        "has a column in its primary key that is not published, because it is generated or not in "
+        "the publication's column list: publish it"));
+    return;
+  }
+  if (const std::string problem = PartitionProblem(draft.table, draft.partitions);
+      !problem.empty()) {
+    catalog.problems.push_back(FailedPrecondition(problem));
     return;
   }
   draft.facts.source.has_usable_identity = HasUsableIdentity(draft);
   draft.facts.source.types = std::move(draft.types);
+  draft.facts.source.is_partitioned = draft.is_partitioned;
+  draft.facts.source.partitions = std::move(draft.partitions.leaves);
+  draft.facts.source.has_generated_column = draft.has_generated_column;
+  if (draft.published) {
+    draft.facts.source.row_filter = std::move(draft.published->row_filter);
+  }
   draft.facts.source.table = std::make_shared<const Table>(std::move(draft.table));
   catalog.tables.push_back(std::move(draft.facts));
 }
 
 }  // namespace
 
-Result<Catalog> LoadCatalog(pg::Connection& connection, const std::vector<std::string>& patterns) {
+Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConfig& config) {
   Catalog catalog;
   std::vector<Draft> drafts;
-  MR_RETURN_IF_ERROR(FindTables(connection, patterns, drafts, catalog));
+  MR_RETURN_IF_ERROR(FindTables(connection, config.tables, drafts, catalog));
+  MR_RETURN_IF_ERROR(LoadPartitions(connection, drafts, catalog));
+  MR_RETURN_IF_ERROR(LoadPublished(connection, config, drafts));
   if (drafts.empty()) {
     return catalog;
   }
@@ -284,7 +385,7 @@ bool IsSameTable(const SourceTable& a, const SourceTable& b) {
          a.table->primary_key == b.table->primary_key && a.types == b.types &&
          a.table->replica_identity == b.table->replica_identity &&
          a.table->identity_index == b.table->identity_index &&
-         a.has_usable_identity == b.has_usable_identity;
+         a.has_usable_identity == b.has_usable_identity && a.row_filter == b.row_filter;
 }
 
 }  // namespace millrace::sources::postgres

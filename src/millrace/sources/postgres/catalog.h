@@ -6,6 +6,7 @@
 
 #include "millrace/clients/postgres/connection.h"
 #include "millrace/common/result.h"
+#include "millrace/sources/postgres/postgres_config.h"
 #include "millrace/sources/postgres/source_table.h"
 
 namespace millrace::sources::postgres {
@@ -25,13 +26,18 @@ struct Catalog {
   // Entries that name nothing, and tables that no source can read: one sentence with the remedy
   // each.
   std::vector<Status> problems;
+  // Tables that a pattern matches and that are left out, with the reason: one sentence each.
+  std::vector<std::string> left_out;
 };
 
-// Reads the catalog for `patterns` (as config::TablePattern reads them): columns, types, keys and
-// identities.
-Result<Catalog> LoadCatalog(pg::Connection& connection, const std::vector<std::string>& patterns);
+// Reads the catalog for `config.tables` (as config::TablePattern reads them): columns, types, keys,
+// identities and partitions, and what the publications let through of them where these exist.
+//
+// A pattern matches partitioned tables and plain ones; a partition only where no root of it is
+// matched.
+Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConfig& config);
 
-// Whether both describe the same table: names, columns, types, keys, identity.
+// Whether both describe the same table: names, columns, types, keys, identity, row filter.
 bool IsSameTable(const SourceTable& a, const SourceTable& b);
 
 }  // namespace millrace::sources::postgres

@@ -40,6 +40,9 @@ void CheckPublications(pg::Connection& connection, const PostgresSourceConfig& c
   if (!plan.ok()) {
     return Add(findings, Level::kError, plan.status().message());
   }
+  for (const std::string& warning : plan.value().warnings) {
+    Add(findings, Level::kWarning, warning);
+  }
   const std::vector<std::string>& statements = plan.value().statements;
   if (statements.empty()) {
     return Add(findings, Level::kOk,

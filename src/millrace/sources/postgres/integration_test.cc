@@ -191,6 +191,7 @@ class SourceTest : public ::testing::Test {
   bool snapshot_complete_ = false;
 };
 
+// Cases: 1.
 TEST_F(SourceTest, SnapshotThenStreamHasNoGapAndNoOverlap) {
   config_.batch_rows_max = 500;
   Sql("CREATE TABLE $S.a (id bigserial PRIMARY KEY, v text); "
@@ -376,6 +377,7 @@ TEST_F(SourceTest, RollbacksAndSavepointsNeverShow) {
   }
 }
 
+// Cases: 3.
 TEST_F(SourceTest, ConfirmedLsnNeverPassesDurable) {
   Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
   // Feedback goes out every 300 ms then.
@@ -410,6 +412,7 @@ TEST_F(SourceTest, ConfirmedLsnNeverPassesDurable) {
   EXPECT_GE(source_->GetStatus().confirmed_lsn, after);
 }
 
+// Cases: 5.
 TEST_F(SourceTest, ARestartAtTheStoredPositionRepeatsAndLosesNothing) {
   config_.batch_rows_max = 7;
   Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
@@ -472,6 +475,7 @@ TEST_F(SourceTest, AnUnfinishedFirstStartBeginsAnew) {
   EXPECT_EQ(seen_.size(), 100u);
 }
 
+// Cases: 7, 8.
 TEST_F(SourceTest, SlotsThatDoNotFitAreRefusedWithTheChoices) {
   Sql("CREATE TABLE $S.t (id int PRIMARY KEY)");
   const auto expect = [&](Code code, const char* text) {
@@ -519,6 +523,7 @@ TEST_F(SourceTest, SlotsThatDoNotFitAreRefusedWithTheChoices) {
   expect(Code::kFailedPrecondition, "two_phase");
 }
 
+// Cases: 26.
 TEST_F(SourceTest, TablesWithoutIdentityKeepAcceptingUpdatesAndDeletes) {
   Sql("CREATE TABLE $S.keyed (id int PRIMARY KEY); CREATE TABLE $S.bare (id int, v text); "
       "CREATE TABLE $S.nothing (id int PRIMARY KEY); ALTER TABLE $S.nothing REPLICA IDENTITY "

@@ -263,6 +263,11 @@ Status PgOutputDecoder::DecodeRelation(std::string_view body) {
     for (const Field& field : *table.columns) {
       relation.parsers.push_back(ValueParserFor(field.type));
     }
+    relation.names_row.resize(table.columns->size());
+    for (const uint32_t column :
+         table.OldImagesLackKey() ? table.identity_index : table.primary_key) {
+      relation.names_row[column] = true;
+    }
     break;
   }
   for (const RelationMessage::Column& column : message.columns) {
@@ -337,7 +342,9 @@ Status PgOutputDecoder::ReadValue(Cursor& in, const Relation& relation, TupleKin
 // A value that was not sent because it did not change: the old image may have it. False if not.
 bool PgOutputDecoder::ReadUnchanged(const Relation& relation, TupleKind old_kind, uint32_t old_row,
                                     size_t column, TableChanges& changes) {
-  if (old_row == kNoRow || (old_kind == TupleKind::kOldKey && !relation.is_key[column])) {
+  // What is out of line is no NULL: the old image of a partition may hold its key alone.
+  if (old_row == kNoRow || (old_kind == TupleKind::kOldKey && !relation.is_key[column]) ||
+      changes.old_rows.column(column).IsNull(old_row)) {
     return false;
   }
   changes.new_rows.column(column).AppendFrom(changes.old_rows.column(column), old_row);
@@ -369,6 +376,13 @@ Status PgOutputDecoder::ReadTuple(Cursor& in, const Relation& relation, TupleKin
         return FailedPrecondition(fmt::format(
             "table {}: column '{}' was NOT NULL when the pipeline started and holds a NULL: "
             "restart the pipeline",
+            changes.table->FullName(), schema[i].name));
+      }
+      if (kind != TupleKind::kNew && relation.names_row[i]) [[unlikely]] {
+        return FailedPrecondition(fmt::format(
+            "table {}: an old row came without key column '{}': a partition with another replica "
+            "identity than the table's, or a row older than the column; give the partition REPLICA "
+            "IDENTITY DEFAULT or FULL, and set the pipeline up again",
             changes.table->FullName(), schema[i].name));
       }
       rows.column(i).AppendNull();

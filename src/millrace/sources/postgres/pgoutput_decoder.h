@@ -73,6 +73,7 @@ class PgOutputDecoder {
     size_t table_index = 0;
     std::vector<AppendValueFn> parsers;
     std::vector<bool> is_key;
+    std::vector<bool> names_row;  // an old image without it would not say which row it is
   };
   enum class TupleKind { kNew, kOldKey, kOldFull };
   class Cursor;

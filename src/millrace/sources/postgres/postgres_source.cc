@@ -162,7 +162,7 @@ Status PostgresSource::BeginSnapshot(const std::string& snapshot) {
   MR_ASSIGN_OR_RETURN(std::unique_ptr<pg::Connection> reader, Open(false));
   MR_RETURN_IF_ERROR(snapshot_->Begin(std::move(reader), snapshot));
   // The tables are locked: what the catalog says of them now holds until they are read.
-  MR_ASSIGN_OR_RETURN(const Catalog catalog, LoadCatalog(*control_, config_.tables));
+  MR_ASSIGN_OR_RETURN(const Catalog catalog, LoadCatalog(*control_, config_));
   for (const SourceTable& known : source_tables_) {
     const auto found = std::find_if(
         catalog.tables.begin(), catalog.tables.end(),

@@ -19,13 +19,17 @@ struct PublicationPlan {
   std::vector<std::string> names;
   // Full names of tables that no publication of ours had.
   std::vector<std::string> joining;
+  // What `millrace check` has to say of a DBA's publication; one sentence each.
+  std::vector<std::string> warnings;
 };
 
 // Compares the publications `config.publication` and `<...>_inserts` with `tables`. A table goes
 // into the first only if its updates and deletes stay possible once published; others go into the
 // second, which publishes inserts and truncates. Tables that are in neither list leave.
-// kFailedPrecondition or kUnsupported if a publication of that name is of a kind that Millrace does
-// not make (FOR ALL TABLES) or that it does not read (row filters, column lists).
+// Publications that Millrace makes send the changes of partitions as those of the partitioned table
+// that is named; row filters and column lists that stand in a publication are left and obeyed.
+// kFailedPrecondition if a publication of that name is of a kind that Millrace does not make (FOR
+// ALL TABLES, TABLES IN SCHEMA), or sends a named partition's changes as its root's.
 Result<PublicationPlan> PlanPublications(pg::Connection& connection,
                                          const PostgresSourceConfig& config,
                                          const std::vector<SourceTable>& tables);

@@ -80,6 +80,9 @@ void CheckTables(const PostgresSourceConfig& config, std::string_view role, Serv
   for (const Status& problem : report.catalog.problems) {
     report.errors.push_back(problem);
   }
+  for (const std::string& left_out : report.catalog.left_out) {
+    report.warnings.push_back(left_out);
+  }
   for (const CatalogTable& entry : report.catalog.tables) {
     const Table& table = *entry.source.table;
     const std::string name = table.FullName();
@@ -141,7 +144,7 @@ Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSou
   CheckSettings(row, report);
   CheckRole(row, report);
   CheckFreePlaces(row, config, report);
-  MR_ASSIGN_OR_RETURN(report.catalog, LoadCatalog(connection, config.tables));
+  MR_ASSIGN_OR_RETURN(report.catalog, LoadCatalog(connection, config));
   CheckTables(config, row.Text(0, 4), report);
   return report;
 }

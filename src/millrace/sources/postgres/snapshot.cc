@@ -24,12 +24,25 @@ std::string QuotedName(const SourceTable& table) {
   return pg::QuoteQualified(table.table->schema, table.table->name);
 }
 
+// The rows that are published: without those of children, with those of partitions, and filtered.
+std::string FromClause(const SourceTable& table) {
+  std::string from = (table.is_partitioned ? "" : "ONLY ") + QuotedName(table);
+  if (!table.row_filter.empty()) {
+    from += fmt::format(" WHERE {}", table.row_filter);
+  }
+  return from;
+}
+
 std::string CopyCommand(const SourceTable& table) {
   std::vector<std::string> columns;
   for (const Field& field : *table.table->columns) {
     columns.push_back(pg::QuoteIdentifier(field.name));
   }
-  return fmt::format("COPY {} ({}) TO STDOUT", QuotedName(table), fmt::join(columns, ", "));
+  if (!table.is_partitioned && !table.has_generated_column && table.row_filter.empty()) {
+    return fmt::format("COPY {} ({}) TO STDOUT", QuotedName(table), fmt::join(columns, ", "));
+  }
+  return fmt::format("COPY (SELECT {} FROM {}) TO STDOUT", fmt::join(columns, ", "),
+                     FromClause(table));
 }
 
 }  // namespace
@@ -81,8 +94,11 @@ Status SnapshotReader::LockTables() {
   std::vector<std::string> names;
   std::vector<uint32_t> oids;
   for (const SourceTable& table : options_.tables) {
-    names.push_back("ONLY " + QuotedName(table));
-    oids.push_back(table.table->oid);
+    names.push_back((table.is_partitioned ? "" : "ONLY ") + QuotedName(table));
+    if (!table.is_partitioned) {
+      oids.push_back(table.table->oid);
+    }
+    oids.insert(oids.end(), table.partitions.begin(), table.partitions.end());
   }
   const Result<pg::QueryResult> locked =
       connection_->Exec(fmt::format("LOCK TABLE {} IN ACCESS SHARE MODE", fmt::join(names, ", ")));
@@ -90,6 +106,9 @@ Status SnapshotReader::LockTables() {
     const Code code = locked.status().code();
     return Status(code == Code::kNotFound ? Code::kUnavailable : code,
                   fmt::format("lock the tables for the snapshot: {}", locked.status().message()));
+  }
+  if (oids.empty()) {
+    return Status::Ok();
   }
   // An old snapshot sees a table as empty that was rewritten after it was taken.
   MR_ASSIGN_OR_RETURN(

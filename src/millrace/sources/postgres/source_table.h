@@ -18,6 +18,14 @@ struct SourceTable {
   // Whether UPDATE and DELETE stay possible for the application once they are published: there is a
   // primary key, an identity index or identity full. Others are published with inserts only.
   bool has_usable_identity = true;
+  // The root of partitions, whose changes come as its own.
+  bool is_partitioned = false;
+  // Of a partitioned table, the oids of its leaves as they were, ascending.
+  std::vector<uint32_t> partitions;
+  // What the publication lets through: an SQL condition on the table's columns; empty: every row.
+  std::string row_filter;
+  // A column that COPY of a table does not give: generated, and published all the same.
+  bool has_generated_column = false;
 };
 
 }  // namespace millrace::sources::postgres
