@@ -1,10 +1,12 @@
 # What is done often, by one word each. `make help` lists it.
 PRESET ?= debug
 JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS = $(notdir $(wildcard fuzz/corpus/*))
 FORMATTED = $(shell git ls-files '*.cc' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help build release test test-integration check bench run-example docs format tidy clean
+.PHONY: help build release test test-integration check bench run-example docs format tidy fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +42,15 @@ format:  ## lay out the sources as tidy.format asks
 tidy:  ## compile with clang-tidy; slow
 	cmake --preset tidy
 	cmake --build --preset tidy -j $(JOBS)
+
+fuzz:  ## search for inputs that break a parser, FUZZ_SECONDS a target; see fuzz/README.md
+	cmake --preset fuzz
+	cmake --build --preset fuzz -j $(JOBS)
+	cd build/fuzz && for target in $(FUZZ_TARGETS); do \
+	  mkdir -p found/$$target && \
+	  fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=1024 -malloc_limit_mb=256 \
+	    -timeout=10 -print_final_stats=1 found/$$target $(CURDIR)/fuzz/corpus/$$target || exit 1; \
+	done
 
 clean:  ## delete build/
 	rm -rf build

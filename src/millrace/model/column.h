@@ -92,6 +92,14 @@ class Column {
     ends_.AppendValue<uint64_t>(data_.size());
     AddValid(1);
   }
+  // Appends a value of `size` bytes and returns where they are to be written. The place is valid
+  // until the next append.
+  char* AppendTextOf(size_t size) {
+    char* const at = data_.Extend(size);
+    ends_.AppendValue<uint64_t>(data_.size());
+    AddValid(1);
+    return at;
+  }
   // Ends a list whose values have been appended to child().
   void AppendListEnd() {
     ends_.AppendValue<uint64_t>(child_->size());

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "millrace/common/utf8.h"
 #include "millrace/model/value_text.h"
 
 namespace millrace {
@@ -33,33 +34,6 @@ constexpr std::array<uint8_t, 256> MakeEscapes() {
   return table;
 }
 constexpr std::array<uint8_t, 256> kEscapes = MakeEscapes();
-
-// The length of the valid UTF-8 sequence of two bytes or more at `at`, or 0.
-size_t SequenceLength(const uint8_t* at, const uint8_t* end) {
-  const auto is_tail = [&](size_t i) { return (at[i] & 0xc0) == 0x80; };
-  const auto left = static_cast<size_t>(end - at);
-  const uint8_t lead = at[0];
-  if (lead >= 0xc2 && lead <= 0xdf) {
-    return left >= 2 && is_tail(1) ? 2 : 0;
-  }
-  if ((lead & 0xf0) == 0xe0) {
-    if (left < 3 || !is_tail(1) || !is_tail(2)) {
-      return 0;
-    }
-    const bool overlong = lead == 0xe0 && at[1] < 0xa0;
-    const bool surrogate = lead == 0xed && at[1] > 0x9f;
-    return overlong || surrogate ? 0 : 3;
-  }
-  if (lead >= 0xf0 && lead <= 0xf4) {
-    if (left < 4 || !is_tail(1) || !is_tail(2) || !is_tail(3)) {
-      return 0;
-    }
-    const bool overlong = lead == 0xf0 && at[1] < 0x90;
-    const bool too_great = lead == 0xf4 && at[1] > 0x8f;
-    return overlong || too_great ? 0 : 4;
-  }
-  return 0;
-}
 
 // The first byte in [at, end) that needs a look: an escape, or part of a UTF-8 sequence.
 const uint8_t* SkipPlain(const uint8_t* at, const uint8_t* end) {
@@ -96,32 +70,15 @@ void AppendEscape(Buffer& to, uint8_t byte) {
 
 // Appends text that is JSON already, with what is not UTF-8 replaced.
 void AppendValidUtf8(Buffer& to, std::string_view text) {
-  const auto* at = reinterpret_cast<const uint8_t*>(text.data());
-  const uint8_t* const end = at + text.size();
-  const uint8_t* from = at;
-  while (at != end) {
-    while (end - at >= 8) {
-      uint64_t word;
-      std::memcpy(&word, at, sizeof(word));
-      if ((word & 0x8080808080808080U) != 0) {
-        break;
-      }
-      at += 8;
+  for (;;) {
+    const size_t valid = ValidUtf8Prefix(text);
+    to.Append(text.substr(0, valid));
+    if (valid == text.size()) {
+      return;
     }
-    if (at == end) {
-      break;
-    }
-    if (*at < 0x80) {
-      ++at;
-    } else if (const size_t n = SequenceLength(at, end); n != 0) {
-      at += n;
-    } else {
-      to.Append(from, static_cast<size_t>(at - from));
-      to.Append("\xef\xbf\xbd");
-      from = ++at;
-    }
+    to.Append("\xef\xbf\xbd");
+    text.remove_prefix(valid + 1);
   }
-  to.Append(from, static_cast<size_t>(end - from));
 }
 
 // The writers, one for each kind. Each appends a value that is not NULL, bare; `kQuoted` says
@@ -356,7 +313,7 @@ void AppendJsonString(Buffer& to, std::string_view text) {
       break;
     }
     if (*at >= 0x80) {
-      if (const size_t n = SequenceLength(at, end); n != 0) {
+      if (const size_t n = Utf8SequenceLength(at, end); n != 0) {
         at += n;
         continue;
       }

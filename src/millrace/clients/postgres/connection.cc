@@ -273,13 +273,21 @@ Result<std::unique_ptr<Connection>> Connection::Connect(const std::string& url,
 }
 
 Status Connection::Configure(const ConnectOptions& options) {
-  // SET after the start and not start-up options: connection poolers refuse those.
+  // A database of encoding SQL_ASCII holds bytes of any encoding. Asked for UTF8 the server would
+  // end the session at the first that are not; as they are, the one row is bad.
+  const bool is_unchecked = ServerParameter("server_encoding") == "SQL_ASCII";
+  // SET after the start and not start-up options: connection poolers refuse those. Whatever ALTER
+  // ROLE and ALTER DATABASE set, values then come in one form and statements mean one thing.
   std::string sql =
-      "SET client_encoding = 'UTF8'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; "
-      "SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 3; SET bytea_output = 'hex'; "
-      "SET lc_monetary = 'C'; SET search_path = ''; SET synchronous_commit = 'local'; "
-      "SET row_security = off; SET default_transaction_isolation = 'read committed'; "
-      "SET idle_in_transaction_session_timeout = 0; ";
+      is_unchecked ? "SET client_encoding = 'SQL_ASCII'; " : "SET client_encoding = 'UTF8'; ";
+  sql +=
+      "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601'; "
+      "SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; "
+      "SET search_path = ''; SET quote_all_identifiers = off; "
+      "SET standard_conforming_strings = on; SET transform_null_equals = off; "
+      "SET synchronous_commit = 'local'; SET row_security = off; "
+      "SET default_transaction_isolation = 'read committed'; "
+      "SET default_transaction_read_only = off; SET idle_in_transaction_session_timeout = 0; ";
   if (server_version() >= 140000) {
     sql += "SET idle_session_timeout = 0; ";
   }

@@ -54,9 +54,11 @@ struct CopyRead {
   std::string_view bytes;
 };
 
-// Connection is one PostgreSQL session with pinned settings: UTF8, time zone UTC, ISO dates, ISO
+// Connection is one PostgreSQL session with pinned settings, whatever role and database set: UTF8
+// (the bytes as they are where the database has encoding SQL_ASCII), time zone UTC, ISO dates, ISO
 // 8601 intervals, exact floats, hexadecimal bytea, empty search_path, synchronous_commit local, row
-// security off (rows that a policy hides are an error, never silently absent), no idle timeouts.
+// security off (rows that a policy hides are an error, never silently absent), transactions that
+// may write, no idle timeouts.
 // A URL that says nothing of timeouts gets: connect_timeout 8 s, TCP keep-alives after 10 s and
 // tcp_user_timeout 30 s, so that a peer which vanished is seen.
 //

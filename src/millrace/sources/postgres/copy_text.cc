@@ -1,9 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sources/postgres/copy_text.h"
 
-#include <algorithm>
-
 namespace millrace::sources::postgres {
+namespace {
+
+// What a backslash and `letter` stand for; 0 if the server writes no such escape.
+char EscapedByte(char letter) {
+  switch (letter) {
+    case 'b':
+      return '\b';
+    case 'f':
+      return '\f';
+    case 'n':
+      return '\n';
+    case 'r':
+      return '\r';
+    case 't':
+      return '\t';
+    case 'v':
+      return '\v';
+    case '\\':
+      return '\\';
+    default:
+      return '\0';
+  }
+}
+
+}  // namespace
 
 CopyLine::CopyLine(std::string_view line) : rest_(line) {
   if (rest_.ends_with('\n')) {
@@ -33,40 +56,17 @@ CopyLine::Field CopyLine::Next(std::string_view& text) {
 
 bool CopyLine::Unescape(std::string_view field) {
   unescaped_.clear();
-  for (size_t i = 0; i < field.size(); ++i) {
-    if (field[i] != '\\') {
-      unescaped_.push_back(field[i]);
-      continue;
-    }
-    if (++i == field.size()) {
+  unescaped_.reserve(field.size());
+  for (size_t at = 0; (at = field.find('\\')) != std::string_view::npos;) {
+    const char byte = at + 1 == field.size() ? '\0' : EscapedByte(field[at + 1]);
+    if (byte == '\0') {
       return false;
     }
-    switch (field[i]) {
-      case 'b':
-        unescaped_.push_back('\b');
-        break;
-      case 'f':
-        unescaped_.push_back('\f');
-        break;
-      case 'n':
-        unescaped_.push_back('\n');
-        break;
-      case 'r':
-        unescaped_.push_back('\r');
-        break;
-      case 't':
-        unescaped_.push_back('\t');
-        break;
-      case 'v':
-        unescaped_.push_back('\v');
-        break;
-      case '\\':
-        unescaped_.push_back('\\');
-        break;
-      default:
-        return false;  // the server escapes nothing else
-    }
+    unescaped_.append(field, 0, at);
+    unescaped_.push_back(byte);
+    field.remove_prefix(at + 2);
   }
+  unescaped_.append(field);
   return true;
 }
 

@@ -34,10 +34,10 @@ void CheckSettings(const pg::QueryResult& row, ServerReport& report) {
         "primary"));
   }
   if (row.Text(0, 2) == "SQL_ASCII") {
-    report.errors.push_back(
-        Unsupported("the database has encoding SQL_ASCII, so that its text is of no known "
-                    "encoding: dump it and "
-                    "restore it into a UTF8 database"));
+    report.warnings.emplace_back(
+        "the database has encoding SQL_ASCII, so that nothing keeps bytes out that are no UTF-8: a "
+        "row that holds such text is a bad row; dump the database and restore it into one of "
+        "encoding UTF8");
   }
   if (row.Text(0, 3) == "-1") {
     report.warnings.emplace_back(

@@ -8,9 +8,16 @@
 #include <string>
 
 #include "millrace/common/coding.h"
+#include "millrace/common/utf8.h"
 #include "millrace/sources/postgres/calendar.h"
 
 namespace millrace::sources::postgres {
+
+const ValueError kRowTooLarge{
+    Code::kInvalidArgument,
+    "the row is larger than 256 MiB, the most that is taken; split it, or keep its large values "
+    "out of the publication by a column list"};
+
 namespace {
 
 constexpr ValueError kMalformed{Code::kCorruption, "the text is not of the column's type"};
@@ -23,6 +30,10 @@ constexpr ValueError kIntervalTooLarge{
     Code::kInvalidArgument, "the interval does not fit its months, days and microseconds"};
 constexpr ValueError kIntervalInfinite{Code::kInvalidArgument,
                                        "an infinite interval has no counterpart"};
+constexpr ValueError kNotUtf8{
+    Code::kInvalidArgument,
+    "the text is not valid UTF-8, which a database of encoding SQL_ASCII does not check; correct "
+    "the row"};
 constexpr ValueError kMultiDimensional{
     Code::kInvalidArgument, "multi-dimensional array in a column of one-dimensional arrays"};
 
@@ -269,12 +280,10 @@ const ValueError* AppendBytes(std::string_view text, Column& column) {
     return &kMalformed;
   }
   const size_t size = text.size() / 2 - 1;
-  std::array<char, 1024> small;
-  std::string large;
-  if (size > small.size()) {
-    large.resize(size);
+  if (size > kRowBytesMax) [[unlikely]] {
+    return &kRowTooLarge;
   }
-  char* to = size > small.size() ? large.data() : small.data();
+  char* const to = column.AppendTextOf(size);
   int bad = 0;
   for (size_t i = 0; i < size; ++i) {
     const int byte = HexByte(text.data() + 2 + 2 * i);
@@ -282,15 +291,26 @@ const ValueError* AppendBytes(std::string_view text, Column& column) {
     to[i] = static_cast<char>(byte);
   }
   if (bad < 0) [[unlikely]] {
+    column.Truncate(column.size() - 1);
     return &kMalformed;
   }
-  column.AppendText({to, size});
   return nullptr;
 }
 
 const ValueError* AppendPlainText(std::string_view text, Column& column) {
+  if (text.size() > kRowBytesMax) [[unlikely]] {
+    return &kRowTooLarge;
+  }
+  if (!IsValidUtf8(text)) [[unlikely]] {
+    return &kNotUtf8;
+  }
   column.AppendText(text);
   return nullptr;
+}
+
+const ValueError* AppendJson(std::string_view text, Column& column) {
+  // The server prints valid JSON. Nothing at all would tear the JSON that it is embedded in.
+  return text.empty() ? &kMalformed : AppendPlainText(text, column);
 }
 
 // --------------------------------------------------------------------------------------- arrays
@@ -365,10 +385,14 @@ class ArrayReader {
 
   void Unescape(Element& element) {
     unescaped_.clear();
-    for (size_t i = 0; i < element.text.size(); ++i) {
-      i += element.text[i] == '\\';
-      unescaped_.push_back(element.text[i]);
+    unescaped_.reserve(element.text.size());
+    std::string_view rest = element.text;
+    for (size_t at = 0; (at = rest.find('\\')) != std::string_view::npos;) {
+      unescaped_.append(rest, 0, at);
+      unescaped_.push_back(rest[at + 1]);
+      rest.remove_prefix(at + 2);
     }
+    unescaped_.append(rest);
     element.text = unescaped_;
   }
 
@@ -422,6 +446,9 @@ const ValueError* AppendElements(std::string_view body, Column& child) {
 
 const ValueError* AppendList(std::string_view text, Column& column) {
   const ValueError* error = nullptr;
+  if (text.size() > kRowBytesMax) [[unlikely]] {
+    return &kRowTooLarge;
+  }
   if (text.starts_with('[') && !SkipBounds(text, error)) {
     return error;
   }
@@ -485,8 +512,9 @@ AppendValueFn ValueParserFor(const DataType& type) {
       return AppendUuid;
     case TypeKind::kText:
     case TypeKind::kEnum:
-    case TypeKind::kJson:
       return AppendPlainText;
+    case TypeKind::kJson:
+      return AppendJson;
     case TypeKind::kBytes:
       return AppendBytes;
     case TypeKind::kList:

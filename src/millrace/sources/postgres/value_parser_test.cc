@@ -301,7 +301,39 @@ TEST(ValueParser, UuidsAndBytes) {
 TEST(ValueParser, TextEnumAndJsonAreAsTheyStand) {
   Check(TypeKind::kText, {{"", ""}, {"NULL", "NULL"}, {"a\tb\\n", "a\tb\\n"}});
   Check(TypeKind::kEnum, {{"play", "play"}});
-  Check(TypeKind::kJson, {{"{\"a\":  1}", "{\"a\":  1}"}, {"null", "null"}});
+  Check(TypeKind::kJson, {{"{\"a\":  1}", "{\"a\":  1}"}, {"null", "null"}, {"", "corrupt"}});
+}
+
+// Only a database of encoding SQL_ASCII sends such.
+TEST(ValueParser, TextThatIsNotUtf8IsABadRow) {
+  for (const DataType& type :
+       {DataType(TypeKind::kText), DataType(TypeKind::kEnum), DataType(TypeKind::kJson)}) {
+    Check(type, {{"na\xc3\xafve \xf0\x9f\x98\x80", "na\xc3\xafve \xf0\x9f\x98\x80"},
+                 {"caf\xe9", "bad row"},
+                 {"\xc0\xaf", "bad row"},
+                 {"\xed\xa0\x80", "bad row"},
+                 {"cut \xf0\x9f", "bad row"}});
+  }
+  Check(DataType::List(TypeKind::kText), {{"{a,\"\xff\"}", "bad row"}});
+}
+
+TEST(ValueParser, AValueBeyondTheLargestRowIsABadRow) {
+  std::string text(kRowBytesMax + 1, 'a');
+  EXPECT_EQ(Parse(TypeKind::kText, text), "bad row");
+  EXPECT_EQ(Parse(DataType::List(TypeKind::kText), "{" + text + "}"), "bad row");
+  text.pop_back();
+  Column column(TypeKind::kText);
+  EXPECT_EQ(ValueParserFor(TypeKind::kText)(text, column), nullptr);
+  EXPECT_EQ(column.Text(0).size(), kRowBytesMax);
+}
+
+TEST(ValueParser, FailedBytesLeaveEarlierRowsAlone) {
+  Column column(TypeKind::kBytes);
+  ASSERT_EQ(ValueParserFor(TypeKind::kBytes)("\\x0102", column), nullptr);
+  ASSERT_NE(ValueParserFor(TypeKind::kBytes)("\\x03zz", column), nullptr);
+  ASSERT_EQ(ValueParserFor(TypeKind::kBytes)("\\x04", column), nullptr);
+  EXPECT_EQ(Show(column, 0), "0102");
+  EXPECT_EQ(Show(column, 1), "04");
 }
 
 TEST(ValueParser, Arrays) {

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// A stream of pgoutput messages, in any order, cut anywhere. Input: messages, each with its length
+// before it in two bytes, big-endian. The tables are those of make_seeds.py.
+#include <memory>
+#include <vector>
+
+#include "input.h"
+#include "millrace/common/check.h"
+#include "millrace/sources/postgres/pgoutput_decoder.h"
+
+namespace millrace::fuzz {
+namespace {
+
+using sources::postgres::ColumnTypeFacts;
+using sources::postgres::PgOutputDecoder;
+using sources::postgres::SourceTable;
+
+struct ColumnSpec {
+  const char* name;
+  uint32_t oid;
+  bool is_array = false;
+};
+
+SourceTable MakeTable(uint32_t oid, const char* name, const std::vector<ColumnSpec>& columns,
+                      ReplicaIdentity identity) {
+  SourceTable made;
+  auto table = std::make_shared<Table>();
+  Schema schema;
+  for (const ColumnSpec& column : columns) {
+    ColumnTypeFacts facts;
+    facts.declared_oid = column.is_array ? 1007 : column.oid;
+    facts.type.oid = column.oid;
+    facts.is_array = column.is_array;
+    facts.dimensions = column.is_array ? 1 : 0;
+    schema.push_back({column.name, MapColumnType(facts), !schema.empty()});
+    made.types.push_back(facts);
+    table->toastable.push_back(true);
+  }
+  table->oid = oid;
+  table->schema = "public";
+  table->name = name;
+  table->columns = std::make_shared<const Schema>(std::move(schema));
+  table->primary_key = {0};
+  table->replica_identity = identity;
+  made.table = std::move(table);
+  return made;
+}
+
+std::vector<SourceTable> Tables() {
+  using namespace sources::postgres;
+  return {MakeTable(1001, "items",
+                    {{"id", kInt8Oid},
+                     {"name", kTextOid},
+                     {"at", kTimestampTzOid},
+                     {"payload", kJsonbOid},
+                     {"tags", kInt4Oid, true}},
+                    ReplicaIdentity::kDefault),
+          MakeTable(1002, "full", {{"id", kInt4Oid}, {"raw", kByteaOid}}, ReplicaIdentity::kFull)};
+}
+
+// What the rest of the program relies on, whatever the server sent.
+void CheckBatch(const ChangeBatch& batch) {
+  for (const TableChanges& changes : batch.tables) {
+    for (const RowBatch* rows : {&changes.new_rows, &changes.old_rows}) {
+      for (size_t i = 0; i < rows->column_count(); ++i) {
+        MR_CHECK(rows->column(i).size() == rows->row_count());
+      }
+    }
+    for (const Change& change : changes.changes) {
+      MR_CHECK(change.transaction < batch.transactions.size());
+      MR_CHECK(change.new_row == kNoRow || change.new_row < changes.new_rows.row_count());
+      MR_CHECK(change.old_row == kNoRow || change.old_row < changes.old_rows.row_count());
+    }
+    for (const UnchangedToast& toast : changes.unchanged_toast) {
+      MR_CHECK(toast.new_row < changes.new_rows.row_count());
+      MR_CHECK(toast.column < changes.new_rows.column_count());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace millrace::fuzz
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace millrace;
+  fuzz::Input input(data, size);
+  fuzz::PgOutputDecoder decoder(fuzz::Tables(), "slot");
+  decoder.StartStream({Epoch(0), Lsn(16)});
+  while (!input.empty()) {
+    const std::string message = input.Part();
+    const Status status = decoder.Decode(message);
+    if (!status.ok()) {
+      MR_CHECK(status.code() == Code::kCorruption || status.code() == Code::kInvalidArgument ||
+               status.code() == Code::kFailedPrecondition || status.code() == Code::kUnsupported);
+      fuzz::CheckBatch(decoder.batch());
+      decoder.StartStream({Epoch(0), decoder.end_lsn()});
+    } else if (decoder.can_take()) {
+      fuzz::CheckBatch(*decoder.Take());
+    }
+  }
+  return 0;
+}
