@@ -49,7 +49,8 @@ struct Interval {
 // The type of a column. Values of one type have one layout in memory: that of DuckDB's vectors but
 // for kUuid and the variable-size kinds (see column.h). Infinite dates and timestamps are the least
 // and the greatest value of their integer, plus one at the low end, as in DuckDB (kDateInfinity
-// ...).
+// ...). What DuckDB does not have, a decimal that is NaN and infinite intervals, stands at the ends
+// of the range in the same way: such values go from PostgreSQL to sinks, never into a query.
 struct DataType {
   TypeKind kind = TypeKind::kText;
   uint8_t precision = 0;                    // kDecimal: 1 to 38
@@ -80,6 +81,13 @@ inline constexpr int32_t kDateInfinity = INT32_MAX;
 inline constexpr int32_t kDateMinusInfinity = -INT32_MAX;
 inline constexpr int64_t kTimestampInfinity = INT64_MAX;
 inline constexpr int64_t kTimestampMinusInfinity = -INT64_MAX;
+inline constexpr Interval kIntervalInfinity{INT32_MAX, INT32_MAX, INT64_MAX};
+inline constexpr Interval kIntervalMinusInfinity{INT32_MIN, INT32_MIN, INT64_MIN};
+// The greatest of the decimal's integers, above every number of its precision. `T`: int16_t,
+// int32_t, int64_t, __int128.
+template <typename T>
+inline constexpr T kDecimalNaN =
+    static_cast<T>((((static_cast<T>(1) << (sizeof(T) * 8 - 2)) - 1) << 1) + 1);
 
 struct Field {
   std::string name;

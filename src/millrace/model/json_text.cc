@@ -117,7 +117,12 @@ template <typename T>
 struct WriteDecimal {
   static constexpr bool kQuoted = true;
   static void Write(const Column& column, size_t row, Buffer& to) {
-    AppendDecimal(to, column.Value<T>(row), column.type().scale);
+    const T value = column.Value<T>(row);
+    if (value == kDecimalNaN<T>) [[unlikely]] {
+      to.Append("NaN");
+    } else {
+      AppendDecimal(to, value, column.type().scale);
+    }
   }
 };
 

@@ -16,7 +16,7 @@
 //   128-bit integers   string of digits                                      the digits
 //   floats             number, the shortest that reads back as the same      the same, bare
 //                      value; "NaN", "Infinity", "-Infinity"
-//   decimal            string with all digits of its scale                   the digits
+//   decimal            string with all digits of its scale; "NaN"            the same, bare
 //   date               "2024-02-29"                                          the same, bare
 //   time               "23:59:59.5"; "24:00:00" is kept                      the same, bare
 //   timestamp          "2024-02-29T23:59:59.5", no zone                      the same, bare
@@ -32,7 +32,8 @@
 // How numbers and times are written is in value_text.h: fractions of a second have up to six digits
 // without trailing zeros. Years are those of the proleptic Gregorian calendar with a year 0, which
 // is 1 BC; outside 0 to 9999 they have a sign and at least six digits, as in ECMAScript:
-// "+010000-01-01", "-000043-03-15". Infinite dates and timestamps are "infinity" and "-infinity".
+// "+010000-01-01", "-000043-03-15". Infinite dates, timestamps and intervals are "infinity" and
+// "-infinity".
 //
 // JSON is always valid UTF-8: bytes that are not become U+FFFD. Pure functions; any thread.
 namespace millrace {

@@ -115,6 +115,10 @@ TEST(JsonText, DecimalsKeepEveryDigit) {
       {One<Int128>(DataType::Decimal(38, 38), -static_cast<Int128>(most)),
        "-0.99999999999999999999999999999999999999",
        "\"-0.99999999999999999999999999999999999999\""},
+      {One<int16_t>(DataType::Decimal(4, 2), INT16_MAX), "NaN", "\"NaN\""},
+      {One<int32_t>(DataType::Decimal(9, 2), INT32_MAX), "NaN", "\"NaN\""},
+      {One<int64_t>(DataType::Decimal(18, 2), INT64_MAX), "NaN", "\"NaN\""},
+      {One<Int128>(DataType::Decimal(38, 2), kDecimalNaN<Int128>), "NaN", "\"NaN\""},
   });
 }
 
@@ -161,6 +165,8 @@ TEST(JsonText, Intervals) {
        "\"PT-2562047788H-54.775808S\""},
       {One(TypeKind::kInterval, Interval{INT32_MIN, INT32_MIN, 60 * kSecond}),
        "P-178956970Y-8M-2147483648DT1M", "\"P-178956970Y-8M-2147483648DT1M\""},
+      {One(TypeKind::kInterval, kIntervalInfinity), "infinity", "\"infinity\""},
+      {One(TypeKind::kInterval, kIntervalMinusInfinity), "-infinity", "\"-infinity\""},
   });
 }
 

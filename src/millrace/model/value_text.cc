@@ -180,6 +180,10 @@ void AppendTimestamp(Buffer& to, TimestampMicros value, std::string_view zone) {
 }
 
 void AppendInterval(Buffer& to, const Interval& value) {
+  if (value == kIntervalInfinity || value == kIntervalMinusInfinity) [[unlikely]] {
+    to.Append(value == kIntervalInfinity ? "infinity" : "-infinity");
+    return;
+  }
   to.Append("P");
   AppendPart(to, value.months / 12, 'Y');
   AppendPart(to, value.months % 12, 'M');

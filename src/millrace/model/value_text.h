@@ -30,6 +30,7 @@ void AppendDate(Buffer& to, int32_t days);
 void AppendTime(Buffer& to, int64_t micros);
 // With `zone` behind it: "" or "Z".
 void AppendTimestamp(Buffer& to, TimestampMicros value, std::string_view zone);
+// Infinite ones as "infinity" and "-infinity".
 void AppendInterval(Buffer& to, const Interval& value);
 
 // `bytes` is 16 bytes in printed order.

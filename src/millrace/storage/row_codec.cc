@@ -100,17 +100,22 @@ void AppendTextKey(To& to, std::string_view text) {
   AppendBytes(to, end, 2);
 }
 
+template <typename T, typename To>
+void AppendDecimalOf(To& to, T value) {
+  AppendInt128(to, value == kDecimalNaN<T> ? kDecimalNaN<Int128> : Int128{value});
+}
+
 template <typename To>
 void AppendDecimalKey(To& to, const Column& column, size_t row) {
   switch (column.type().width()) {
     case 2:
-      return AppendInt128(to, column.Value<int16_t>(row));
+      return AppendDecimalOf(to, column.Value<int16_t>(row));
     case 4:
-      return AppendInt128(to, column.Value<int32_t>(row));
+      return AppendDecimalOf(to, column.Value<int32_t>(row));
     case 8:
-      return AppendInt128(to, column.Value<int64_t>(row));
+      return AppendDecimalOf(to, column.Value<int64_t>(row));
     default:
-      return AppendInt128(to, column.Value<Int128>(row));
+      return AppendDecimalOf(to, column.Value<Int128>(row));
   }
 }
 

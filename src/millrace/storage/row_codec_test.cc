@@ -100,6 +100,13 @@ TEST(EncodeKeyTest, AWidenedColumnKeepsItsKeys) {
   small.column(0).Append<int16_t>(-1234);
   large.column(0).Append<Int128>(-1234);
   EXPECT_EQ(KeyOf(small, 0), KeyOf(large, 0));
+
+  // NaN is behind every number, as in PostgreSQL.
+  small.column(0).Append(kDecimalNaN<int16_t>);
+  large.column(0).Append(kDecimalNaN<Int128>);
+  large.column(0).Append(kDecimalNaN<Int128> - 1);
+  EXPECT_EQ(KeyOf(small, 1), KeyOf(large, 1));
+  EXPECT_GT(KeyOf(large, 1), KeyOf(large, 2));
 }
 
 TEST(EncodeKeyTest, IntervalsOfOneLengthAreOne) {

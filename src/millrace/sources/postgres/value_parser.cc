@@ -21,15 +21,12 @@ const ValueError kRowTooLarge{
 namespace {
 
 constexpr ValueError kMalformed{Code::kCorruption, "the text is not of the column's type"};
-constexpr ValueError kNotFinite{Code::kInvalidArgument, "a decimal cannot hold NaN or infinity"};
 constexpr ValueError kDecimalTooLarge{Code::kInvalidArgument,
                                       "the number has more digits than the column's type"};
 constexpr ValueError kTimestampTooLarge{
     Code::kInvalidArgument, "the timestamp lies outside 64-bit microseconds since 1970"};
 constexpr ValueError kIntervalTooLarge{
     Code::kInvalidArgument, "the interval does not fit its months, days and microseconds"};
-constexpr ValueError kIntervalInfinite{Code::kInvalidArgument,
-                                       "an infinite interval has no counterpart"};
 constexpr ValueError kNotUtf8{
     Code::kInvalidArgument,
     "the text is not valid UTF-8, which a database of encoding SQL_ASCII does not check; correct "
@@ -144,8 +141,9 @@ template <typename T>
 const ValueError* AppendDecimal(std::string_view text, Column& column) {
   const bool is_negative = !text.empty() && text.front() == '-';
   const std::string_view digits = is_negative ? text.substr(1) : text;
-  if (digits == "NaN" || digits == "Infinity") {
-    return &kNotFinite;
+  if (text == "NaN") [[unlikely]] {
+    column.Append(kDecimalNaN<T>);
+    return nullptr;
   }
   UInt128 magnitude = 0;
   const DataType& type = column.type();
@@ -218,11 +216,16 @@ const ValueError* AppendTimestamp(std::string_view text, Column& column) {
 
 const ValueError* AppendInterval(std::string_view text, Column& column) {
   if (text == "infinity" || text == "-infinity") {
-    return &kIntervalInfinite;
+    column.AppendFixed(text.front() == '-' ? &kIntervalMinusInfinity : &kIntervalInfinity);
+    return nullptr;
   }
   Interval interval;
   switch (ParseIsoInterval(text, interval)) {
     case IntervalParse::kOk:
+      // Up to PostgreSQL 16 these two are finite.
+      if (interval == kIntervalInfinity || interval == kIntervalMinusInfinity) {
+        return &kIntervalTooLarge;
+      }
       column.AppendFixed(&interval);
       return nullptr;
     case IntervalParse::kOutOfRange:
