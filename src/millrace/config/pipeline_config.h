@@ -13,6 +13,7 @@
 #include "millrace/config/pipeline_spec.h"
 #include "millrace/config/section.h"
 #include "millrace/config/table_name.h"
+#include "millrace/model/stream.h"
 
 namespace millrace::config {
 
@@ -78,7 +79,6 @@ struct StreamInput {
 };
 
 enum class OnError { kStop, kDeadLetter };
-enum class OutOfRange { kError, kClamp, kNull };
 enum class Emit { kUpdate, kClose };
 
 struct StreamConfig {

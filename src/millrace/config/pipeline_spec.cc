@@ -301,8 +301,9 @@ FieldSpec StreamsField() {
            .default_value = "stop",
            .one_of = {"stop", "dead_letter"}},
           {.name = "out_of_range",
-           .description = "What becomes of a value that a target's type cannot hold: a bad row "
-                          "(`error`), the nearest value (`clamp`), or `null`.",
+           .description = "What becomes of a value that a target's type, or an expression, cannot "
+                          "hold: a bad row (`error`), the nearest value (`clamp`), or `null`. Of a "
+                          "key column it is a bad row always. docs/TYPES.md lists such values.",
            .default_value = "error",
            .one_of = {"error", "clamp", "null"}},
           {.name = "state_ttl",

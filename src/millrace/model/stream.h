@@ -20,6 +20,10 @@ using StreamId = StrongId<uint32_t, struct StreamIdTag>;
 // Counts the versions of a stream's columns, from 1.
 using SchemaVersion = StrongId<uint32_t, struct SchemaVersionTag>;
 
+// What becomes of a value that a target's type, or SQL's, cannot hold: its row is a bad row, the
+// nearest value takes its place, or NULL does.
+enum class OutOfRange : uint8_t { kError, kClamp, kNull };
+
 // A named, keyed sequence of output rows: a mirror of a table, or the result of SQL over
 // micro-batches. Immutable and shared.
 struct Stream {
@@ -29,6 +33,8 @@ struct Stream {
   SchemaPtr columns;
   std::vector<uint32_t> key;  // indexes into columns; empty only with append_only
   bool append_only = false;
+  // As this run's configuration has it; data_dir does not keep it.
+  OutOfRange out_of_range = OutOfRange::kError;
 
   // The index of a column, or -1.
   int FindColumn(const std::string& column) const;

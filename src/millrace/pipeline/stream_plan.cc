@@ -134,7 +134,10 @@ Status Planner::PlanStream(const config::StreamConfig& config) {
   MR_ASSIGN_OR_RETURN(stream.key, KeyColumns(config, *driving, *stream.columns, driving_columns,
                                              options.driving_key));
   MR_ASSIGN_OR_RETURN(options.address, AddressColumns(stream));
-  MR_ASSIGN_OR_RETURN(options.stream, inputs_.store.OpenStream(stream));
+  MR_ASSIGN_OR_RETURN(const StreamPtr opened, inputs_.store.OpenStream(stream));
+  auto configured = std::make_shared<Stream>(*opened);
+  configured->out_of_range = config.out_of_range;
+  options.stream = std::move(configured);
   plan_.by_name[stream.name] = options.stream;
   MR_ASSIGN_OR_RETURN(planned.outputs, OutputBuilder::Make(std::move(options), inputs_.store));
   planned.state.push_back(planned.outputs->state());
@@ -154,6 +157,7 @@ Result<std::unique_ptr<QueryRunner>> Planner::PlanQuery(const config::StreamConf
                                                         const Table& driving) {
   sql::QuerySpec spec;
   spec.sql = config.sql;
+  spec.out_of_range = config.out_of_range;
   spec.driving = {.schema = driving.schema, .name = driving.name, .columns = driving.columns};
   std::vector<TablePtr> tables;
   for (const config::StreamInput& lookup : config.lookups) {

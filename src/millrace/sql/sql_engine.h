@@ -9,6 +9,7 @@
 
 #include "millrace/common/result.h"
 #include "millrace/model/row_batch.h"
+#include "millrace/model/stream.h"
 
 namespace millrace::sql {
 
@@ -25,6 +26,9 @@ struct QuerySpec {
   std::string sql;
   QueryInput driving;
   std::vector<QueryInput> lookups;
+  // What becomes of a value that an expression reads and SQL does not have: a decimal that is NaN,
+  // an infinite interval. Columns that the result takes as they are keep it.
+  OutOfRange out_of_range = OutOfRange::kError;
 };
 
 // How a query finds a row of a lookup: lookup.columns[lookup_columns[i]] = driving.columns[

@@ -9,6 +9,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "millrace/sinks/clickhouse/value_range.h"
+
 namespace millrace::sinks::clickhouse {
 
 namespace {
@@ -314,7 +316,8 @@ Result<TableNeed> MakeTableNeed(const TableOptions& options, const std::string& 
   MR_RETURN_IF_ERROR(CheckExpression(options.partition_by).WithContext("partition_by"));
   MR_RETURN_IF_ERROR(CheckOrderBy(need));
   need.engine = DefaultEngine(need, options.engine);
-  for (const Field& field : *need.stream->columns) {
+  for (size_t i = 0; i < need.stream->columns->size(); ++i) {
+    const Field& field = (*need.stream->columns)[i];
     if (field.name == kVersionColumn || field.name == kCommitTimeColumn ||
         field.name == kDeletedColumn) {
       return InvalidArgument(
@@ -323,10 +326,12 @@ Result<TableNeed> MakeTableNeed(const TableOptions& options, const std::string& 
                       need.stream->name, field.name));
     }
     const bool as_string = options.as_string.count(field.name) != 0;
-    need.columns.push_back({field.name,
-                            ColumnType(field.type, field.nullable, as_string, naive_zone),
+    const bool nullable =
+        field.nullable ||
+        (!as_string && ReplacesWithNull(*need.stream, i, need.stream->out_of_range));
+    need.columns.push_back({field.name, ColumnType(field.type, nullable, as_string, naive_zone),
                             field.type.kind == TypeKind::kTimestampTz && !as_string});
-    if (field.nullable && (as_string || !field.type.is_list())) {
+    if (nullable && (as_string || !field.type.is_list())) {
       need.has_nullable_key =
           need.has_nullable_key ||
           std::find(need.order_by.begin(), need.order_by.end(), field.name) != need.order_by.end();

@@ -175,8 +175,8 @@ Result<std::vector<ClickHouseSink::Block>> ClickHouseSink::MakeBlocks(
     }
     // The newest version of the stream among the rows, not the newest there is: a repeat after a
     // schema change must give the same bytes.
-    block.encoder =
-        std::make_unique<NativeEncoder>(block.slices.back().batch->stream, options.as_string);
+    block.encoder = std::make_unique<NativeEncoder>(
+        block.slices.back().batch->stream, options.as_string, needs_[i].stream->out_of_range);
     MR_RETURN_IF_ERROR(block.encoder->Encode(block.slices, block.bytes));
     blocks.push_back(std::move(block));
   }
@@ -302,7 +302,8 @@ Status ClickHouseSink::InsertMissing(const Block& block, const TablePlan& plan,
         rest.slices);
   }
   rest.encoder = std::make_unique<NativeEncoder>(block.encoder->stream(),
-                                                 options_.tables[block.table].as_string);
+                                                 options_.tables[block.table].as_string,
+                                                 needs_[block.table].stream->out_of_range);
   MR_RETURN_IF_ERROR(rest.encoder->Encode(rest.slices, rest.bytes));
   // Other rows than the plan's: a token of their own.
   return Insert(rest, fmt::format("{}/rest/{:016x}", plan.token, Checksum(rest.bytes.view())),

@@ -13,16 +13,11 @@
 #include "millrace/common/coding.h"
 #include "millrace/model/json_text.h"
 #include "millrace/sinks/clickhouse/clickhouse_schema.h"
+#include "millrace/sinks/clickhouse/value_range.h"
 
 namespace millrace::sinks::clickhouse {
 
 namespace {
-
-// What Date32 and DateTime64(6) hold: 1900-01-01 to 2299-12-31.
-constexpr int32_t kDateMin = -25'567;
-constexpr int32_t kDateMax = 120'529;
-constexpr int64_t kTimestampMin = int64_t{kDateMin} * 86'400'000'000;
-constexpr int64_t kTimestampMax = (int64_t{kDateMax} + 1) * 86'400'000'000 - 1;
 
 // Rows [begin, end) of a column.
 struct ColumnRun {
@@ -40,43 +35,6 @@ size_t RowCount(Runs runs) {
     rows += run.size();
   }
   return rows;
-}
-
-// The first row of [begin, end) that is not NULL and outside [min, max].
-template <typename T>
-std::optional<size_t> FindOutside(const Column& column, size_t begin, size_t end, T min, T max) {
-  const std::span<const T> values = column.Values<T>();
-  bool outside = false;
-  for (size_t row = begin; row < end; ++row) {
-    outside |= values[row] < min || values[row] > max;
-  }
-  for (size_t row = begin; outside && row < end; ++row) {
-    if ((values[row] < min || values[row] > max) && !column.IsNull(row)) {
-      return row;
-    }
-  }
-  return std::nullopt;
-}
-
-// The first row whose value ClickHouse's type cannot hold.
-std::optional<size_t> FindOutOfRange(const Column& column, size_t begin, size_t end) {
-  switch (column.type().kind) {
-    case TypeKind::kDate:
-      return FindOutside<int32_t>(column, begin, end, kDateMin, kDateMax);
-    case TypeKind::kTimestamp:
-    case TypeKind::kTimestampTz:
-      return FindOutside<int64_t>(column, begin, end, kTimestampMin, kTimestampMax);
-    case TypeKind::kList:
-      for (size_t row = begin; row < end; ++row) {
-        const auto [first, last] = column.ListRange(row);
-        if (!column.IsNull(row) && FindOutOfRange(column.child(), first, last)) {
-          return row;
-        }
-      }
-      return std::nullopt;
-    default:
-      return std::nullopt;
-  }
 }
 
 void EncodeNullMap(Runs runs, Buffer& to) {
@@ -322,6 +280,19 @@ Int128 IntegerOf(const Column& column, size_t row) {
   }
 }
 
+Int128 NaNOf(const DataType& decimal) {
+  switch (decimal.width()) {
+    case 2:
+      return kDecimalNaN<int16_t>;
+    case 4:
+      return kDecimalNaN<int32_t>;
+    case 8:
+      return kDecimalNaN<int64_t>;
+    default:
+      return kDecimalNaN<Int128>;
+  }
+}
+
 // Rows [begin, end) of `from` as a column of type `to`. REQUIRES: Widens().
 Column Widened(const Column& from, size_t begin, size_t end, const DataType& to) {
   Column column(to);
@@ -334,7 +305,10 @@ Column Widened(const Column& from, size_t begin, size_t end, const DataType& to)
       column.Append<double>(from.Value<float>(row));
     } else {
       // Little-endian: the low bytes come first.
-      const Int128 value = IntegerOf(from, row);
+      Int128 value = IntegerOf(from, row);
+      if (to.kind == TypeKind::kDecimal && value == NaNOf(from.type())) {
+        value = NaNOf(to);
+      }
       column.AppendFixed(&value);
     }
   }
@@ -345,20 +319,25 @@ bool IsTombstone(OutputOp op) { return op == OutputOp::kDelete || op == OutputOp
 
 }  // namespace
 
-NativeEncoder::NativeEncoder(StreamPtr stream, const std::set<std::string>& as_string)
-    : stream_(std::move(stream)) {
+NativeEncoder::NativeEncoder(StreamPtr stream, const std::set<std::string>& as_string,
+                             OutOfRange out_of_range)
+    : stream_(std::move(stream)), out_of_range_(out_of_range) {
   const auto add = [this](std::string_view name, std::string_view type) {
     column_list_ += column_list_.empty() ? "" : ", ";
     column_list_ += QuoteIdentifier(name);
     layout_ += fmt::format("{} {},", QuoteIdentifier(name), type);
   };
-  for (const Field& field : *stream_->columns) {
+  for (size_t i = 0; i < stream_->columns->size(); ++i) {
+    const Field& field = (*stream_->columns)[i];
     BlockColumn column;
     column.name = field.name;
     column.as_string = as_string.count(field.name) != 0;
-    column.nullable = field.nullable && (column.as_string || !field.type.is_list());
-    column.may_be_null = field.nullable;
-    column.type = ColumnType(field.type, field.nullable, column.as_string, "");
+    column.may_be_null =
+        field.nullable || (!column.as_string && ReplacesWithNull(*stream_, i, out_of_range));
+    column.replaces = out_of_range != OutOfRange::kError && !column.as_string &&
+                      HasLimits(field.type) && !IsKeyColumn(*stream_, i);
+    column.nullable = column.may_be_null && (column.as_string || !field.type.is_list());
+    column.type = ColumnType(field.type, column.may_be_null, column.as_string, "");
     add(column.name, column.type);
     columns_.push_back(std::move(column));
   }
@@ -366,6 +345,9 @@ NativeEncoder::NativeEncoder(StreamPtr stream, const std::set<std::string>& as_s
   add(kCommitTimeColumn, "DateTime64(6, 'UTC')");
   if (!stream_->append_only) {
     add(kDeletedColumn, "UInt8");
+  }
+  if (out_of_range != OutOfRange::kError) {
+    layout_ += out_of_range == OutOfRange::kClamp ? "clamp" : "null";
   }
 }
 
@@ -423,6 +405,13 @@ Result<NativeEncoder::SliceColumn> NativeEncoder::FindSliceColumn(size_t index,
   if (found.converted) {
     found.column = found.converted.get();
   }
+  const size_t end = found.begin + slice.row_count();
+  if (column.replaces && FindOutOfRange(*found.column, found.begin, end)) [[unlikely]] {
+    found.converted =
+        std::make_unique<Column>(ReplaceOutOfRange(*found.column, found.begin, end, out_of_range_));
+    found.column = found.converted.get();
+    found.begin = 0;
+  }
   return found;
 }
 
@@ -437,10 +426,11 @@ Status NativeEncoder::CheckValues(size_t index, const OutputSlice& slice,
   };
   if (!column.as_string) {
     if (const auto row = FindOutOfRange(*values.column, begin, end)) {
-      return InvalidArgument(fmt::format(
-          "the value at output offset {} is outside 1900-01-01 to 2299-12-31, which is what "
-          "ClickHouse holds; set out_of_range on the stream or `as: {{{}: string}}` on the table",
-          offset_of(*row), column.name));
+      return InvalidArgument(
+          fmt::format("the value at output offset {} {}; set out_of_range on the stream or `as: "
+                      "{{{}: string}}` "
+                      "on the table",
+                      offset_of(*row), OutOfRangeReason(values.column->type()), column.name));
     }
   }
   if (column.may_be_null || values.may_be_null || !values.column->has_nulls()) {

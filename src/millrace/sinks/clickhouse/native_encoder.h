@@ -33,8 +33,10 @@ inline constexpr uint32_t kEncoderVersion = 1;
 // Immutable; any thread.
 class NativeEncoder {
  public:
-  // `as_string` names columns that are sent as their exact text.
-  NativeEncoder(StreamPtr stream, const std::set<std::string>& as_string);
+  // `as_string` names columns that are sent as their exact text; `out_of_range` says what becomes
+  // of values that ClickHouse's type cannot hold, those of key columns apart.
+  NativeEncoder(StreamPtr stream, const std::set<std::string>& as_string,
+                OutOfRange out_of_range = OutOfRange::kError);
 
   // Appends one block of all rows of `slices` to `to`. kInvalidArgument names stream, column and
   // output offset of a value that ClickHouse cannot hold; kFailedPrecondition where a row is of an
@@ -55,13 +57,14 @@ class NativeEncoder {
     bool nullable = false;     // has a byte a row for NULL
     bool may_be_null = false;  // a NULL in it is no error
     bool as_string = false;
+    bool replaces = false;  // what ClickHouse cannot hold is replaced
   };
   // Where the values of a slice stand: rows from `begin` of `column`.
   struct SliceColumn {
     const Column* column = nullptr;
     size_t begin = 0;
     bool may_be_null = false;
-    std::unique_ptr<Column> converted;  // of rows of an older version of the stream
+    std::unique_ptr<Column> converted;  // of rows of an older version, or with values replaced
   };
 
   Result<SliceColumn> FindSliceColumn(size_t index, const OutputSlice& slice) const;
@@ -70,6 +73,7 @@ class NativeEncoder {
   void EncodeMetadata(std::span<const OutputSlice> slices, Buffer& to) const;
 
   StreamPtr stream_;
+  OutOfRange out_of_range_;
   std::vector<BlockColumn> columns_;  // those of the stream, in order
   std::string column_list_;
   std::string layout_;

@@ -206,6 +206,10 @@ TEST(NativeEncoder, NamesTheValueThatClickHouseCannotHold) {
       {TypeKind::kTimestampTz, 10'413'792'000'000'000, false},
       {TypeKind::kTimestampTz, kTimestampInfinity, false},
       {TypeKind::kTimestamp, kTimestampMinusInfinity, false},
+      {DataType::Decimal(4, 2), 9999, true},
+      {DataType::Decimal(4, 2), kDecimalNaN<int16_t>, false},
+      {DataType::Decimal(9, 2), kDecimalNaN<int32_t>, false},
+      {DataType::Decimal(18, 2), kDecimalNaN<int64_t>, false},
   };
   for (const Case& c : cases) {
     const StreamPtr stream =
@@ -240,6 +244,70 @@ TEST(NativeEncoder, NamesTheValueThatClickHouseCannotHold) {
       }
     }
   }
+}
+
+// One row of `column`, encoded; the stream's key is another column.
+Result<std::string> EncodedWith(OutOfRange out_of_range, const DataType& type,
+                                const std::function<void(Column&)>& fill, bool is_key = false) {
+  const StreamPtr stream =
+      MakeStream("s", {{"c", type, false}, {"k", TypeKind::kInt32, false}}, {is_key ? 0U : 1U});
+  OutputWriter writer;
+  const OutputBatchPtr batch = writer.Write(stream, {OutputOp::kUpsert}, [&](RowBatch& rows) {
+    fill(rows.column(0));
+    rows.column(1).Append<int32_t>(1);
+  });
+  Buffer bytes;
+  const Status status = NativeEncoder(stream, {}, out_of_range).Encode({{Whole(batch)}}, bytes);
+  if (!status.ok()) {
+    return status;
+  }
+  // Behind the numbers of columns and rows, up to the next column.
+  return std::string(bytes.view().substr(2, bytes.view().find("\x01k\x05Int32") - 2));
+}
+
+TEST(NativeEncoder, OutOfRangeReplacesWhatClickHouseCannotHold) {
+  const auto append = [](auto value) { return [=](Column& c) { c.Append(value); }; };
+  const auto clamped = [&](const DataType& type, auto value) {
+    return *EncodedWith(OutOfRange::kClamp, type, append(value));
+  };
+  EXPECT_EQ(clamped(TypeKind::kDate, kDateMinusInfinity), clamped(TypeKind::kDate, -25'567));
+  EXPECT_EQ(clamped(TypeKind::kDate, kDateInfinity), clamped(TypeKind::kDate, 120'529));
+  EXPECT_EQ(clamped(TypeKind::kTimestamp, kTimestampMinusInfinity),
+            clamped(TypeKind::kTimestamp, int64_t{-2'208'988'800'000'000}));
+  EXPECT_EQ(clamped(TypeKind::kTimestampTz, kTimestampInfinity),
+            clamped(TypeKind::kTimestampTz, int64_t{10'413'791'999'999'999}));
+
+  EXPECT_EQ(*EncodedWith(OutOfRange::kNull, TypeKind::kDate, append(kDateInfinity)),
+            "\x01"
+            "c\x10Nullable(Date32)\x01\0\0\0\0"s);
+  EXPECT_EQ(*EncodedWith(OutOfRange::kNull, TypeKind::kDate, append(int32_t{1})),
+            "\x01"
+            "c\x10Nullable(Date32)\x00\x01\0\0\0"s);
+  EXPECT_EQ(*EncodedWith(OutOfRange::kNull, DataType::Decimal(4, 2), append(int16_t{INT16_MAX})),
+            "\x01"
+            "c\x17Nullable(Decimal(4, 2))\x01\0\0\0\0"s);
+  const auto list = [](Column& c) {
+    c.child().Append<int32_t>(7);
+    c.child().Append(kDateInfinity);
+    c.AppendListEnd();
+  };
+  EXPECT_EQ(*EncodedWith(OutOfRange::kNull, DataType::List(TypeKind::kDate), list),
+            "\x01"
+            "c\x17"
+            "Array(Nullable(Date32))\x02\0\0\0\0\0\0\0\x00\x01\x07\0\0\0\0\0\0\0"s);
+}
+
+TEST(NativeEncoder, OutOfRangeLeavesKeysAndNaN) {
+  const auto infinite = [](Column& c) { c.Append(kDateInfinity); };
+  for (const OutOfRange policy : {OutOfRange::kClamp, OutOfRange::kNull}) {
+    EXPECT_EQ(EncodedWith(policy, TypeKind::kDate, infinite, true).status().code(),
+              Code::kInvalidArgument);
+  }
+  const Status status = EncodedWith(OutOfRange::kClamp, DataType::Decimal(4, 2), [](Column& c) {
+                          c.Append(kDecimalNaN<int16_t>);
+                        }).status();
+  EXPECT_EQ(status.code(), Code::kInvalidArgument);
+  EXPECT_NE(status.message().find("is NaN"), std::string::npos) << status.message();
 }
 
 TEST(NativeEncoder, TombstonesMayLackValuesOthersMayNot) {

@@ -297,6 +297,42 @@ TEST_F(EngagementTest, AKeyThatIsThereTwiceIsABug) {
   EXPECT_EQ(Run(*query, 0, 1).status().code(), Code::kInternal);
 }
 
+// What DuckDB's types do not have goes past it, or is what out_of_range says.
+TEST(OutOfRangeTest, NaNAndInfiniteIntervalsNeverEnterAnExpression) {
+  const SchemaPtr schema = MakeSchema({{"id", TypeKind::kInt32, false},
+                                       {"n", DataType::Decimal(8, 2), true},
+                                       {"i", TypeKind::kInterval, true}});
+  RowBatch rows(schema);
+  rows.column(0).Append<int32_t>(1);
+  rows.column(1).Append<int32_t>(150);
+  rows.column(2).Append(Interval{0, 1, 0});
+  rows.column(0).Append<int32_t>(2);
+  rows.column(1).Append(kDecimalNaN<int32_t>);
+  rows.column(2).Append(kIntervalInfinity);
+  const std::vector<int64_t> times = {0, 0};
+  const auto engine = Engine();
+  const auto run = [&](const std::string& sql, OutOfRange out_of_range) {
+    QuerySpec spec{.sql = sql, .driving = {.schema = "public", .name = "t", .columns = schema}};
+    spec.out_of_range = out_of_range;
+    return Prepare(*engine, spec)->Run(rows, times, {});
+  };
+  const auto plain = run("SELECT id, n, i FROM t", OutOfRange::kError);
+  ASSERT_TRUE(plain.ok()) << plain.status().ToString();
+  EXPECT_EQ(plain->rows.column(1).Value<int32_t>(1), kDecimalNaN<int32_t>);
+
+  for (const char* sql : {"SELECT id, n + 1 AS m FROM t", "SELECT id, i + i AS m FROM t"}) {
+    const auto refused = run(sql, OutOfRange::kError);
+    EXPECT_EQ(refused.status().code(), Code::kInvalidArgument) << sql;
+    EXPECT_THAT(refused.status().message(), HasSubstr("out_of_range")) << sql;
+    const auto nulled = run(sql, OutOfRange::kNull);
+    ASSERT_TRUE(nulled.ok()) << nulled.status().ToString();
+    EXPECT_FALSE(nulled->rows.column(1).IsNull(0)) << sql;
+    EXPECT_TRUE(nulled->rows.column(1).IsNull(1)) << sql;
+  }
+  EXPECT_TRUE(run("SELECT id, i AS m, i > INTERVAL 9 DAY AS l FROM t", OutOfRange::kClamp).ok());
+  EXPECT_FALSE(run("SELECT id, n + 1 AS m FROM t", OutOfRange::kClamp).ok());
+}
+
 TEST(SortByPositionTest, MovesRowsAndKeepsThoseOfOnePosition) {
   RowBatch rows(MakeSchema({{"a", TypeKind::kInt32}, {"b", TypeKind::kText}}));
   for (const int32_t i : {0, 1, 2, 3}) {

@@ -10,6 +10,7 @@
 
 #include "millrace/sql/duckdb/duckdb_error.h"
 #include "millrace/sql/duckdb/duckdb_types.h"
+#include "millrace/sql/duckdb/value_limits.h"
 #include "millrace/sql/duckdb/vector_io.h"
 #include "millrace/sql/key_index.h"
 #include "millrace/sql/query_functions.h"
@@ -39,8 +40,9 @@ const Field& FieldOf(const QuerySpec& spec, ColumnSource source) {
 
 }  // namespace
 
-DuckDbQuery::DuckDbQuery(std::shared_ptr<DuckDbDatabase> database, CheckedQuery query)
-    : database_(std::move(database)), query_(std::move(query)) {
+DuckDbQuery::DuckDbQuery(std::shared_ptr<DuckDbDatabase> database, CheckedQuery query,
+                         OutOfRange out_of_range)
+    : database_(std::move(database)), query_(std::move(query)), out_of_range_(out_of_range) {
   for (const CheckedQuery::Join& join : query_.joins) {
     joins_.push_back(join.on);
   }
@@ -62,7 +64,8 @@ Result<std::unique_ptr<PreparedQuery>> DuckDbQuery::Make(std::shared_ptr<DuckDbD
                                                          const QuerySpec& spec) {
   MR_ASSIGN_OR_RETURN(const std::string tree, database->TreeOf(spec.sql));
   MR_ASSIGN_OR_RETURN(CheckedQuery checked, CheckQuery(spec, tree));
-  std::unique_ptr<DuckDbQuery> query(new DuckDbQuery(std::move(database), std::move(checked)));
+  std::unique_ptr<DuckDbQuery> query(
+      new DuckDbQuery(std::move(database), std::move(checked), spec.out_of_range));
   MR_RETURN_IF_ERROR(query->NameItems());
   MR_RETURN_IF_ERROR(query->PrepareStatement(spec));
   return std::unique_ptr<PreparedQuery>(std::move(query));
@@ -217,9 +220,10 @@ Result<DuckDbQuery::Joined> DuckDbQuery::Join(const RowBatch& driving,
   return joined;
 }
 
-void DuckDbQuery::SetViews(const RowBatch& driving, std::span<const int64_t> commit_ts,
-                           std::span<const RowBatch* const> lookups, const Joined& joined,
-                           std::vector<int64_t>* times) {
+Status DuckDbQuery::SetViews(const RowBatch& driving, std::span<const int64_t> commit_ts,
+                             std::span<const RowBatch* const> lookups, const Joined& joined,
+                             std::vector<int64_t>* times) {
+  replaced_.clear();
   const uint32_t* rows = joined.is_whole ? nullptr : joined.driving.data();
   scan_->row_count = joined.row_count;
   scan_->rows_read = 0;
@@ -241,7 +245,27 @@ void DuckDbQuery::SetViews(const RowBatch& driving, std::span<const int64_t> com
       }
       view = {.raw = times->data()};
     }
+    if (view.column != nullptr && HasUnheld(*view.column, view.rows, joined.row_count))
+        [[unlikely]] {
+      MR_RETURN_IF_ERROR(ReplaceValues(query_.scan[i].name, joined.row_count, &view));
+    }
   }
+  return Status::Ok();
+}
+
+// Points `view` at its column with values that DuckDB does not have replaced.
+Status DuckDbQuery::ReplaceValues(const std::string& name, size_t rows, Scan::View* view) {
+  if (out_of_range_ != OutOfRange::kError) {
+    replaced_.push_back(std::make_unique<Column>(ReplaceUnheld(*view->column, out_of_range_)));
+    view->column = replaced_.back().get();
+    if (!HasUnheld(*view->column, view->rows, rows)) {
+      return Status::Ok();
+    }
+  }
+  return InvalidArgument(fmt::format(
+      "column '{}' has a NaN or an infinite interval, which SQL does not have: set out_of_range: "
+      "null on the stream, or take the column as it is",
+      name));
 }
 
 Status DuckDbQuery::FailureOf(duckdb_result* result) const {
@@ -329,7 +353,7 @@ Result<QueryResult> DuckDbQuery::Run(const RowBatch& driving, std::span<const in
   std::vector<uint32_t> positions;
   if (scan_ != nullptr) {
     std::vector<int64_t> times;
-    SetViews(driving, commit_ts, lookups, joined, &times);
+    MR_RETURN_IF_ERROR(SetViews(driving, commit_ts, lookups, joined, &times));
     auto computed = Compute(joined, &result.rows);
     scan_->row_count = 0;  // what it points at is the caller's
     MR_ASSIGN_OR_RETURN(positions, std::move(computed));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "millrace/sql/duckdb/duckdb_database.h"
+#include "millrace/sql/duckdb/scan.h"
 #include "millrace/sql/query_check.h"
 #include "millrace/sql/sql_engine.h"
 
@@ -35,7 +36,8 @@ class DuckDbQuery : public PreparedQuery {
     std::vector<std::vector<uint32_t>> match;  // for each lookup
   };
 
-  DuckDbQuery(std::shared_ptr<DuckDbDatabase> database, CheckedQuery query);
+  DuckDbQuery(std::shared_ptr<DuckDbDatabase> database, CheckedQuery query,
+              OutOfRange out_of_range);
 
   Status NameItems();
   Status PrepareStatement(const QuerySpec& spec);
@@ -46,14 +48,16 @@ class DuckDbQuery : public PreparedQuery {
   Status FailureOf(duckdb_result* result) const;
 
   Result<Joined> Join(const RowBatch& driving, std::span<const RowBatch* const> lookups) const;
-  void SetViews(const RowBatch& driving, std::span<const int64_t> commit_ts,
-                std::span<const RowBatch* const> lookups, const Joined& joined,
-                std::vector<int64_t>* times);
+  Status SetViews(const RowBatch& driving, std::span<const int64_t> commit_ts,
+                  std::span<const RowBatch* const> lookups, const Joined& joined,
+                  std::vector<int64_t>* times);
+  Status ReplaceValues(const std::string& name, size_t rows, Scan::View* view);
   Result<std::vector<uint32_t>> Compute(const Joined& joined, RowBatch* rows);
   static void AppendPlain(const Column& from, const uint32_t* rows, size_t n, Column* to);
 
   const std::shared_ptr<DuckDbDatabase> database_;
   CheckedQuery query_;
+  const OutOfRange out_of_range_;
   SchemaPtr columns_;
   std::vector<int> driving_columns_;
   std::vector<LookupJoin> joins_;
@@ -62,6 +66,8 @@ class DuckDbQuery : public PreparedQuery {
   std::vector<size_t> last_lines_;  // of each computed item in the statement
   Scan* scan_ = nullptr;            // none: everything is plain
   DuckStatement statement_;
+  // Of the run that goes on: columns of its input with values replaced.
+  std::vector<std::unique_ptr<Column>> replaced_;
 };
 
 // Puts `positions` into ascending order, and the rows of those columns that are `moved` with them.
