@@ -9,6 +9,7 @@
 
 #include "millrace/common/coding.h"
 #include "millrace/sources/postgres/relation_message.h"
+#include "millrace/sources/postgres/row_size.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -420,6 +421,7 @@ Status PgOutputDecoder::DecodeInsert(Cursor& in, size_t size) {
   TableChanges& changes = ChangesOf(*relation);
   const auto row = static_cast<uint32_t>(changes.new_rows.row_count());
   MR_RETURN_IF_ERROR(ReadTuple(in, *relation, TupleKind::kNew, TupleKind::kNew, kNoRow, changes));
+  MR_RETURN_IF_ERROR(CheckRowSize(*changes.table, changes.new_rows, row, size));
   AddChange(changes, ChangeOp::kInsert, row, kNoRow, size);
   return Status::Ok();
 }
@@ -455,6 +457,7 @@ Status PgOutputDecoder::DecodeUpdate(Cursor& in, size_t size) {
     return Corruption("an Update message without a new row");
   }
   MR_RETURN_IF_ERROR(ReadTuple(in, *relation, TupleKind::kNew, old_kind, old_row, changes));
+  MR_RETURN_IF_ERROR(CheckRowSize(*changes.table, changes.new_rows, row, size));
   if (old_row != kNoRow && old_kind == TupleKind::kOldKey) {
     // A key that is stored out of line is sent even where it did not change.
     bool is_same_key = true;

@@ -10,6 +10,7 @@
 #include "millrace/clients/postgres/quoting.h"
 #include "millrace/common/failpoint.h"
 #include "millrace/sources/postgres/copy_text.h"
+#include "millrace/sources/postgres/row_size.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -203,6 +204,7 @@ Status SnapshotReader::AppendLine(std::string_view line) {
   if (!fields.AtEnd()) {
     return Corruption(fmt::format("table {}: a row of too many columns", table.FullName()));
   }
+  MR_RETURN_IF_ERROR(CheckRowSize(table, changes.new_rows, row, line.size()));
   if (batch_->row_count == 0) {
     pending_since_ = Clock::now();
   }

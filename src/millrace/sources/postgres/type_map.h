@@ -59,7 +59,7 @@ struct ColumnTypeFacts {
   bool operator==(const ColumnTypeFacts&) const = default;
 };
 
-// The type of a column's values, by the table of types that the user documentation has. Types that
+// The type of a column's values, by the table in docs/TYPES.md. Types that
 // it does not name are text: PostgreSQL's own text form.
 DataType MapColumnType(const ColumnTypeFacts& facts);
 
