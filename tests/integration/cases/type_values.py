@@ -13,6 +13,7 @@ from decimal import Decimal
 
 # Since 15: numeric scales that are negative or above the precision.
 NUMERIC_SCALES = 15
+INFINITE_INTERVALS = 17
 NULL = None
 
 
@@ -279,6 +280,12 @@ WIDE_COLUMNS = [
     Column("tz", "timestamptz", "timestamptz",
            ["infinity", "-infinity", "4714-11-24 00:00:00+00 BC", "1883-11-18 12:03:58-04:56:02",
             "2016-12-31 23:59:60+00"], timestamp(-4712, 290000, zone=True)),
+    Column("n", "numeric(8,2)", "decimal", ["NaN", "999999.99"], digits(8, 2)),
+    Column("n3", "numeric(3)", "decimal", ["NaN"], digits(3, 0)),
+    Column("n18", "numeric(18,4)", "decimal", ["NaN"], digits(18, 4)),
+    Column("n38", "numeric(38,5)", "decimal", ["NaN"], digits(38, 5)),
+    Column("iv", "interval", "text", ["infinity", "-infinity"], interval, since=INFINITE_INTERVALS),
+    Column("an", "numeric(20,3)[]", "array", ["{NaN,1.5,NULL}"], array(digits(20, 3)), "decimal"),
     Column("ad", "date[]", "array", ["{infinity,NULL,-infinity}"], array(date(-4712, 12000)), "date"),
     Column("atz", "timestamptz[]", "array", ["{infinity}"],
            array(timestamp(-4712, 290000, zone=True)), "timestamptz"),
