@@ -198,6 +198,8 @@ class Statements:
         cursor.copy_expert("COPY whole (id, v) FROM STDIN", io.StringIO(lines))
 
     def truncate(self, cursor):
+        if self.rng.random() < 0.8:
+            return
         tables = self.rng.choice(["plain", "wide, whole", "parents", "by_index", "parted", "composite"])
         cursor.execute(f"TRUNCATE {tables} CASCADE")
 
@@ -256,7 +258,7 @@ class WorkingSession(threading.Thread):
             self.connection.rollback()
 
     def statements_of_a_block(self, cursor, depth):
-        for _ in range(self.rng.choice([1, 1, 2, 3, 5, 8, 30])):
+        for _ in range(self.rng.choice([1, 1, 1, 2, 2, 3, 5, 8, 20])):
             if depth < 4 and self.rng.random() < 0.12:
                 self.subtransaction(cursor, depth)
             else:
