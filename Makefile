@@ -6,7 +6,7 @@ FUZZ_TARGETS = $(notdir $(wildcard fuzz/corpus/*))
 FORMATTED = $(shell git ls-files '*.cc' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help build release test test-integration check bench run-example docs format tidy fuzz clean
+.PHONY: help build release test test-integration chaos check bench run-example docs format tidy fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,9 @@ test: build  ## build, then every unit test and rule of STYLE.md
 
 test-integration: release  ## real servers, crashes and faults against build/release
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration
+
+chaos: release  ## random statements and kill -9 for ten minutes (SECONDS=, SEED=); equal mirrors
+	tests/chaos/random_workload.py --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 bench: release  ## throughput and latency on real servers, as a table
 	/usr/bin/python3 benchmarks/pipeline/bench.py

@@ -32,7 +32,10 @@ AS_JSON = ("coalesce(to_json({})::text, '[]')", "toJSONString({})", json.loads)
 AS_FLOAT = ("{}::text", "toString({})", lambda text: repr(float(text)))
 # A Decimal shows no zeros at its end.
 AS_NUMERIC = ("{}::text", "toString({})", lambda text: re.sub(r"(\.\d*?)0+$", r"\1", text).rstrip("."))
+# The cast to text would take off the blanks at its end.
+AS_PADDED = ("CASE WHEN {0} IS NOT NULL THEN concat({0}) END", "toString({})", str)
 RENDER = {
+    "bpchar": AS_PADDED,
     "numeric": AS_NUMERIC,
     "bytea": ("encode({}, 'hex')", "lower(hex({}))", str),
     "float4": AS_FLOAT,
@@ -68,9 +71,12 @@ def backticks(name):
 
 
 def merge(base, extra):
-    """`extra` laid over `base`, mappings into mappings."""
+    """`extra` laid over `base`, mappings into mappings; None takes out."""
     result = dict(base)
     for key, value in extra.items():
+        if value is None:
+            result.pop(key, None)
+            continue
         is_mapping = isinstance(value, dict) and isinstance(result.get(key), dict)
         result[key] = merge(result[key], value) if is_mapping else value
     return result
@@ -116,7 +122,9 @@ class Mirror:
         self.session = self.new_session()
         self.sql(f"CREATE TABLE {MARK} (id int PRIMARY KEY, n int); INSERT INTO {MARK} VALUES (1, 0)")
         self.config = {}
-        self._log_begin = 0  # of the run that goes on, in the process's log
+        self._log_read = 0  # bytes of the process's log that are in the two lists
+        self._log_lines, self._output_lines = [], []
+        self._log_begin = 0  # of the run that goes on, in _log_lines
         self.process = Millrace(directory / "process", PROGRAM, directory / "millrace.yaml",
                                 free_port(), die_with_parent=True)  # fmt: skip
 
@@ -178,7 +186,7 @@ class Mirror:
                     "url": f"http://default:{secret}@{address.netloc}",
                     "database": self.clickhouse_database,
                     "batch": {"max_wait": "5ms"},
-                    "tables": [{"stream": stream} for stream in self.tables],
+                    "tables": [{"stream": stream} for stream in [*self.tables, "harness_mark"]],
                 },
                 "lines": {"type": "stdout", "streams": [*self.tables, "harness_mark"]},
             },
@@ -199,24 +207,40 @@ class Mirror:
         self.process.launch()
         self.wait(lambda: "Streaming" in self.log_since_start(), "the stream begins")
 
-    def log(self):
+    def _read_log(self):
         try:
-            return self.process.log_path.read_text(encoding="utf-8", errors="replace")
+            with open(self.process.log_path, "rb") as file:
+                file.seek(self._log_read)
+                text = file.read()
         except FileNotFoundError:
-            return ""
+            return
+        text = text[: text.rfind(b"\n") + 1]
+        self._log_read += len(text)
+        for line in text.decode(errors="replace").split("\n")[:-1]:
+            is_output = line.startswith('{"_stream":')
+            (self._output_lines if is_output else self._log_lines).append(line)
+
+    def log(self):
+        self._read_log()
+        return "\n".join(self._log_lines)
 
     def log_since_start(self):
-        return self.log()[self._log_begin :]
+        self._read_log()
+        return "\n".join(self._log_lines[self._log_begin :])
+
+    def _end_of_run(self):
+        self._read_log()
+        self._log_begin = len(self._log_lines)
 
     def kill(self):
         """SIGKILL."""
         self.process.kill()
-        self._log_begin = len(self.log())
+        self._end_of_run()
 
     def stop(self):
         """SIGTERM, and exit 0."""
         status = self.process.stop()
-        self._log_begin = len(self.log())
+        self._end_of_run()
         assert status == 0, f"exit status {status}: {self.tail()}"
 
     def fails(self, *tables, saying, **sections):
@@ -230,7 +254,7 @@ class Mirror:
         log = self.log_since_start()
         assert status == 1, f"exit status {status}: {self.tail()}"
         assert re.search(saying, log), f"no sentence that matches {saying!r}: {self.tail()}"
-        self._log_begin = len(self.log())
+        self._end_of_run()
 
     def check_command(self):
         """`millrace check`: its exit status and what it prints."""
@@ -335,13 +359,9 @@ class Mirror:
 
     def outputs(self, stream=None):
         """Every output so far in its order, as printed: {column: value, _version, _commit_ts}."""
-        found = []
-        for line in self.log().splitlines():
-            if line.startswith('{"_stream":'):
-                row = json.loads(line)
-                if row.pop("_stream") == stream or stream is None:
-                    found.append(row)
-        return found
+        self._read_log()
+        rows = [json.loads(line) for line in self._output_lines]
+        return [row for row in rows if row.pop("_stream") == stream or stream is None]
 
     def close(self):
         self.process.kill()

@@ -213,6 +213,39 @@ TEST_F(FullIdentityDecoderTest, UnchangedToastIsFilledFromAFullOldRow) {
   EXPECT_EQ(batch->tables[0].changes[0].old_row, 0u);
 }
 
+// A partition may have another replica identity than the table as which it is published.
+TEST_F(FullIdentityDecoderTest, WhatAnOldRowLacksIsNeverTakenForNull) {
+  std::vector<RelationColumn> columns = kItemColumns;
+  for (RelationColumn& column : columns) {
+    column.is_key = true;
+  }
+  Feed({Begin(200), testing::Relation(kItems, "shop", "items", columns, 'f'),
+        UpdateWithOld(kItems, 'O', {"1", nullptr, nullptr}, {"1", "quill", Datum::Unchanged()})});
+  const Status status = decoder_.Decode(Delete(kItems, 'O', {nullptr, "pen", "large"}));
+  EXPECT_EQ(status.code(), Code::kFailedPrecondition);
+  EXPECT_THAT(status.message(), HasSubstr("key column 'id'"));
+
+  decoder_.StartStream({Epoch(1), Lsn(100)});
+  Feed({Begin(200), testing::Relation(kItems, "shop", "items", columns, 'f'),
+        UpdateWithOld(kItems, 'O', {"1", nullptr, nullptr}, {"1", "quill", Datum::Unchanged()}),
+        Commit(200, 220)});
+  EXPECT_EQ(decoder_.Take()->tables[0].unchanged_toast.size(), 1u);
+}
+
+// PostgreSQL 15.0 and 15.1 send the old image of an update under a column list with all columns of
+// the table: bytes that cannot be told apart are refused, not guessed at.
+// Cases: 31.
+TEST_F(DecoderTest, AnOldRowOfOtherColumnsThanDescribedIsRefused) {
+  for (const std::vector<Datum>& old :
+       std::vector<std::vector<Datum>>{{"1", nullptr, nullptr, nullptr}, {"1"}}) {
+    decoder_.StartStream({Epoch(1), Lsn(100)});
+    EXPECT_EQ(FeedUntilError({Begin(200), RelationOf(kItems),
+                              UpdateWithOld(kItems, 'K', old, {"2", "pen", "x"})})
+                  .code(),
+              Code::kCorruption);
+  }
+}
+
 TEST_F(DecoderTest, AChangedKeyKeepsItsOldRow) {
   Feed({Begin(200), RelationOf(kItems),
         UpdateWithOld(kItems, 'K', {"1", nullptr, nullptr}, {"2", "pen", Datum::Unchanged()}),

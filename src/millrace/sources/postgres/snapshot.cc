@@ -25,15 +25,6 @@ std::string QuotedName(const SourceTable& table) {
   return pg::QuoteQualified(table.table->schema, table.table->name);
 }
 
-// The rows that are published: without those of children, with those of partitions, and filtered.
-std::string FromClause(const SourceTable& table) {
-  std::string from = (table.is_partitioned ? "" : "ONLY ") + QuotedName(table);
-  if (!table.row_filter.empty()) {
-    from += fmt::format(" WHERE {}", table.row_filter);
-  }
-  return from;
-}
-
 std::string CopyCommand(const SourceTable& table) {
   std::vector<std::string> columns;
   for (const Field& field : *table.table->columns) {
@@ -42,8 +33,9 @@ std::string CopyCommand(const SourceTable& table) {
   if (!table.is_partitioned && !table.has_generated_column && table.row_filter.empty()) {
     return fmt::format("COPY {} ({}) TO STDOUT", QuotedName(table), fmt::join(columns, ", "));
   }
-  return fmt::format("COPY (SELECT {} FROM {}) TO STDOUT", fmt::join(columns, ", "),
-                     FromClause(table));
+  return fmt::format("COPY (SELECT {} FROM {}{}{}) TO STDOUT", fmt::join(columns, ", "),
+                     FromClause(table), table.row_filter.empty() ? "" : " WHERE ",
+                     table.row_filter);
 }
 
 }  // namespace
@@ -95,7 +87,7 @@ Status SnapshotReader::LockTables() {
   std::vector<std::string> names;
   std::vector<uint32_t> oids;
   for (const SourceTable& table : options_.tables) {
-    names.push_back((table.is_partitioned ? "" : "ONLY ") + QuotedName(table));
+    names.push_back(FromClause(table));
     if (!table.is_partitioned) {
       oids.push_back(table.table->oid);
     }

@@ -28,4 +28,8 @@ struct SourceTable {
   bool has_generated_column = false;
 };
 
+// The table as a SELECT or LOCK TABLE has to name it: without the rows of children, with those of
+// partitions. To read what is published, row_filter has to stand in the WHERE clause.
+std::string FromClause(const SourceTable& table);
+
 }  // namespace millrace::sources::postgres
