@@ -19,7 +19,7 @@ class MessageCursor {
 
   template <std::unsigned_integral T>
   bool Read(T& value) {
-    if (static_cast<size_t>(end_ - at_) < sizeof(T)) [[unlikely]] {
+    if (remaining() < sizeof(T)) [[unlikely]] {
       return false;
     }
     value = LoadBigEndian<T>(at_);
@@ -39,7 +39,7 @@ class MessageCursor {
     return is_there;
   }
   bool ReadBytes(size_t n, std::string_view& bytes) {
-    if (static_cast<size_t>(end_ - at_) < n) [[unlikely]] {
+    if (remaining() < n) [[unlikely]] {
       return false;
     }
     bytes = {at_, n};
@@ -47,7 +47,7 @@ class MessageCursor {
     return true;
   }
   bool ReadCString(std::string_view& text) {
-    const void* zero = at_ == end_ ? nullptr : std::memchr(at_, 0, static_cast<size_t>(end_ - at_));
+    const void* zero = at_ == end_ ? nullptr : std::memchr(at_, 0, remaining());
     if (zero == nullptr) {
       return false;
     }
@@ -56,6 +56,7 @@ class MessageCursor {
     return true;
   }
   bool AtEnd() const { return at_ == end_; }
+  size_t remaining() const { return static_cast<size_t>(end_ - at_); }
 
  private:
   const char* at_;

@@ -30,6 +30,27 @@ bool SameValue(const Column& a, size_t a_row, const Column& b, size_t b_row) {
   return !a.type().is_list() && a.Text(a_row) == b.Text(b_row);
 }
 
+size_t ValueBytes(const Column& column, size_t row) {
+  if (!column.type().is_list()) {
+    return column.type().width() != 0 ? column.type().width() : column.Text(row).size();
+  }
+  size_t bytes = 0;
+  const auto [begin, end] = column.ListRange(row);
+  for (size_t i = begin; i < end; ++i) {
+    bytes += ValueBytes(column.child(), i);
+  }
+  return bytes;
+}
+
+// Of the first `columns` values of a row.
+size_t RowBytes(const RowBatch& rows, size_t row, size_t columns) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < columns; ++i) {
+    bytes += ValueBytes(rows.column(i), row);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 PgOutputDecoder::PgOutputDecoder(std::vector<SourceTable> tables, std::string slot,
@@ -124,45 +145,37 @@ void PgOutputDecoder::RollBack() {
   }
 }
 
-Result<bool> PgOutputDecoder::Admit(std::string_view head, size_t size) {
+Result<bool> PgOutputDecoder::Admit(std::string_view head) {
   if (!IsRowMessage(head.front())) {
     return true;
   }
-  MessageCursor in(head.substr(1));
-  MR_ASSIGN_OR_RETURN(const Relation* relation, FindRelation(in));
-  if (!Keeps(*relation)) {
+  MR_ASSIGN_OR_RETURN(const bool keeps, Keeps(head));
+  if (!keeps) {
     SkipChange();
-    return false;
   }
-  if (size > kRowBytesMax) [[unlikely]] {
-    return InvalidArgument(
-        fmt::format("table {}: a row of {} MiB; a row may have up to {} MiB: make its values "
-                    "smaller, or leave the column out by a column list of the publication",
-                    relation->table->table->FullName(), size >> 20, kRowBytesMax >> 20));
-  }
-  return true;
+  return keeps;
 }
 
 Result<bool> PgOutputDecoder::Keeps(std::string_view message) {
   MessageCursor in(message.substr(1));
-  if (IsRowMessage(message.front())) {
-    MR_ASSIGN_OR_RETURN(const Relation* relation, FindRelation(in));
-    return Keeps(*relation);
-  }
-  if (message.front() != 'T') {
-    return false;
-  }
   uint32_t count = 0;
-  uint8_t options = 0;
-  bool keeps = false;
-  if (!in.Read(count) || !in.Read(options)) {
+  if (IsRowMessage(message.front())) {
+    count = 1;
+  } else if (uint8_t options = 0;
+             message.front() == 'T' && (!in.Read(count) || !in.Read(options))) {
     return Cut();
   }
-  for (uint32_t i = 0; i < count && !keeps; ++i) {
-    MR_ASSIGN_OR_RETURN(const Relation* relation, FindRelation(in));
-    keeps = Keeps(*relation);
+  for (uint32_t i = 0; i < count; ++i) {
+    Status error;
+    const Relation* relation = FindRelation(in, error);
+    if (relation == nullptr) [[unlikely]] {
+      return error;
+    }
+    if (Keeps(*relation)) {
+      return true;
+    }
   }
-  return keeps;
+  return false;
 }
 
 Status PgOutputDecoder::Decode(std::string_view message, uint64_t serial) {
@@ -234,10 +247,11 @@ Status PgOutputDecoder::DecodeRelation(std::string_view body, uint64_t serial) {
   return Status::Ok();
 }
 
-Result<const PgOutputDecoder::Relation*> PgOutputDecoder::FindRelation(MessageCursor& in) {
+const PgOutputDecoder::Relation* PgOutputDecoder::FindRelation(MessageCursor& in, Status& error) {
   uint32_t oid = 0;
   if (!in.Read(oid)) [[unlikely]] {
-    return Cut();
+    error = Cut();
+    return nullptr;
   }
   if (last_relation_ != nullptr && oid == last_oid_) [[likely]] {
     return last_relation_;
@@ -246,11 +260,13 @@ Result<const PgOutputDecoder::Relation*> PgOutputDecoder::FindRelation(MessageCu
   if (found == open_relations_.end()) {
     found = relations_.find(oid);
     if (found == relations_.end()) {
-      return Corruption(fmt::format("a row change of relation {}, which was not described", oid));
+      error = Corruption(fmt::format("a row change of relation {}, which was not described", oid));
+      return nullptr;
     }
   }
-  if (Keeps(found->second)) {
-    MR_RETURN_IF_ERROR(found->second.misfit);
+  if (Keeps(found->second) && !found->second.misfit.ok()) {
+    error = found->second.misfit;
+    return nullptr;
   }
   last_oid_ = oid;
   last_relation_ = &found->second;
@@ -285,14 +301,15 @@ Status PgOutputDecoder::ReadValue(MessageCursor& in, const Relation& relation, T
     return Cut();
   }
   const ValueError* error = relation.parsers[column](text, to);
-  if (error != nullptr) [[unlikely]] {
-    const Table& table = *relation.table->table;
-    return Status(
-        error->code,
-        fmt::format("table {}, column '{}'{}: {}", table.FullName(), (*table.columns)[column].name,
-                    kind == TupleKind::kNew ? "" : " (old row)", error->reason));
-  }
-  return Status::Ok();
+  return error == nullptr ? Status::Ok() : BadValue(relation, kind, column, *error);
+}
+
+Status PgOutputDecoder::BadValue(const Relation& relation, TupleKind kind, size_t column,
+                                 const ValueError& error) {
+  const Table& table = *relation.table->table;
+  return Status(error.code, fmt::format("table {}, column '{}'{}: {}", table.FullName(),
+                                        (*table.columns)[column].name,
+                                        kind == TupleKind::kNew ? "" : " (old row)", error.reason));
 }
 
 // A value that was not sent because it did not change: the old image may have it. False if not.
@@ -312,6 +329,8 @@ Status PgOutputDecoder::ReadTuple(MessageCursor& in, const Relation& relation, T
   const Schema& schema = *changes.table->columns;
   RowBatch& rows = kind == TupleKind::kNew ? changes.new_rows : changes.old_rows;
   const auto row = static_cast<uint32_t>(rows.row_count());
+  // The text may be longer than the row: that of bytes has two characters for each.
+  const bool may_be_too_large = in.remaining() > kRowBytesMax;
   uint16_t count = 0;
   if (!in.Read(count)) [[unlikely]] {
     return Cut();
@@ -327,6 +346,9 @@ Status PgOutputDecoder::ReadTuple(MessageCursor& in, const Relation& relation, T
     }
     if (state == 't') [[likely]] {
       MR_RETURN_IF_ERROR(ReadValue(in, relation, kind, i, rows.column(i)));
+      if (may_be_too_large && RowBytes(rows, row, i + 1) > kRowBytesMax) [[unlikely]] {
+        return BadValue(relation, kind, i, kRowTooLarge);
+      }
     } else if (state == 'n') {
       if (kind == TupleKind::kNew && !schema[i].nullable) [[unlikely]] {
         return FailedPrecondition(fmt::format(
@@ -356,8 +378,16 @@ Status PgOutputDecoder::ReadTuple(MessageCursor& in, const Relation& relation, T
 }
 
 Status PgOutputDecoder::DecodeRow(char type, MessageCursor& in, size_t size) {
-  MR_ASSIGN_OR_RETURN(const Relation* relation, FindRelation(in));
-  MR_CHECK(Keeps(*relation));
+  Status error;
+  const Relation* relation = FindRelation(in, error);
+  if (relation == nullptr) [[unlikely]] {
+    return error;
+  }
+  if (!Keeps(*relation)) {
+    in = MessageCursor({});
+    SkipChange();
+    return Status::Ok();
+  }
   switch (type) {
     case 'I':
       return DecodeInsert(in, *relation, size);
@@ -443,7 +473,11 @@ Status PgOutputDecoder::DecodeTruncate(MessageCursor& in) {
     return Cut();
   }
   for (uint32_t i = 0; i < count; ++i) {
-    MR_ASSIGN_OR_RETURN(const Relation* relation, FindRelation(in));
+    Status error;
+    const Relation* relation = FindRelation(in, error);
+    if (relation == nullptr) {
+      return error;
+    }
     if (!Keeps(*relation)) {
       SkipChange();
     } else {

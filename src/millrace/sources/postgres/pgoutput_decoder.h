@@ -20,8 +20,6 @@ namespace millrace::sources::postgres {
 
 // The prefix of the logical messages that heartbeats write; their content is the slot's name.
 inline constexpr std::string_view kHeartbeatPrefix = "millrace";
-// The largest message of a row that is taken.
-inline constexpr size_t kRowBytesMax = size_t{256} << 20;
 
 // A logical message; the views are of the pgoutput message.
 struct LogicalMessage {
@@ -38,9 +36,9 @@ bool ReadLogicalMessage(MessageCursor& in, LogicalMessage& message);
 // with no row in between. It does no I/O. Values come as text, which is exact for every type,
 // extensions' included; binary forms are not documented, and differ between versions.
 //
-// Lifecycle: StartStream() at each connection. For each transaction Begin(), then Admit() and
-// Decode() for each message that is left of it, then Commit(). EndPart() before Commit() gives a
-// transaction in parts; TakeBatch() between them, and between transactions.
+// Lifecycle: StartStream() at each connection. For each transaction Begin(), then Decode() for each
+// message that is left of it, then Commit(). EndPart() before Commit() gives a transaction in
+// parts; TakeBatch() between them, and between transactions.
 //
 // Threads: one at a time.
 //
@@ -66,13 +64,14 @@ class PgOutputDecoder {
   // The messages of `transaction` follow, from the first.
   void Begin(const Transaction& transaction, Filter filter);
 
-  // Whether Decode() is to have the message that begins with `head` (StagedMessage::kHeadSize bytes
-  // or all of it) and has `size` bytes. A row that is not kept is counted here.
-  Result<bool> Admit(std::string_view head, size_t size);
-
   // Decodes a message without its xid. `serial` grows from message to message of the connection, as
   // they came.
   Status Decode(std::string_view message, uint64_t serial);
+
+  // Whether Decode() is to have the message that begins with `head`, its first
+  // StagedMessage::kHeadSize bytes; asked before large ones are read from a file. If not, it is
+  // counted, and that is all.
+  Result<bool> Admit(std::string_view head);
 
   // Whether the batch gets rows by this message: the head of a row message, all of another.
   Result<bool> Keeps(std::string_view message);
@@ -121,8 +120,8 @@ class PgOutputDecoder {
   Status DecodeTruncate(MessageCursor& in);
   Status DecodeLogicalMessage(MessageCursor& in);
 
-  // The relation that a row message names.
-  Result<const Relation*> FindRelation(MessageCursor& in);
+  // The relation that a row message names, or null with the Status in `error`.
+  const Relation* FindRelation(MessageCursor& in, Status& error);
   bool Keeps(const Relation& relation) const {
     return relation.table != nullptr &&
            (filter_ == Filter::kAll || (filter_ == Filter::kLookups && relation.is_lookup));
@@ -138,6 +137,8 @@ class PgOutputDecoder {
                    uint32_t old_row, TableChanges& changes);
   Status ReadValue(MessageCursor& in, const Relation& relation, TupleKind kind, size_t column,
                    Column& to);
+  static Status BadValue(const Relation& relation, TupleKind kind, size_t column,
+                         const ValueError& error);
   bool ReadUnchanged(const Relation& relation, TupleKind old_kind, uint32_t old_row, size_t column,
                      TableChanges& changes);
   void AddChange(TableChanges& changes, ChangeOp op, uint32_t new_row, uint32_t old_row,

@@ -327,12 +327,16 @@ Status TransactionReader::DecodeWhole(const StagedTransaction& staged) {
 }
 
 Status TransactionReader::DecodeStaged(StagedReader& reader, const StagedMessage& message) {
-  const uint64_t serial = message.serial;
-  MR_ASSIGN_OR_RETURN(const bool is_admitted, decoder_.Admit(message.head, message.size));
-  if (is_admitted) {
-    MR_ASSIGN_OR_RETURN(const std::string_view bytes, reader.Load());
-    MR_RETURN_IF_ERROR(decoder_.Decode(bytes, serial));
+  if (!message.is_whole()) {
+    // Rows that are not kept stay in the file.
+    MR_ASSIGN_OR_RETURN(const bool is_admitted, decoder_.Admit(message.head));
+    if (!is_admitted) {
+      reader.Advance();
+      return Status::Ok();
+    }
+    MR_RETURN_IF_ERROR(reader.Load());
   }
+  MR_RETURN_IF_ERROR(decoder_.Decode(message.head, message.serial));
   reader.Advance();
   return Status::Ok();
 }
@@ -355,11 +359,10 @@ Status TransactionReader::DecodePart() {
       if (decoder_.open_rows() >= options_.batch_rows_max ||
           decoder_.open_bytes() >= options_.batch_bytes_max) {
         // A part ends only before a change that needs another: so the last is known to be it.
-        std::string_view bytes = message->head;
-        if (bytes.front() == 'T') {
-          MR_ASSIGN_OR_RETURN(bytes, large_->reader.Load());
+        if (message->head.front() == 'T') {
+          MR_RETURN_IF_ERROR(large_->reader.Load());
         }
-        MR_ASSIGN_OR_RETURN(const bool keeps, decoder_.Keeps(bytes));
+        MR_ASSIGN_OR_RETURN(const bool keeps, decoder_.Keeps(message->head));
         if (keeps) {
           decoder_.EndPart(MakePart(false));
           return Status::Ok();

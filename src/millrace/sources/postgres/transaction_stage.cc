@@ -19,13 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What stands before each message.
-struct Header {
-  uint32_t size = 0;
-  uint32_t xid = 0;
-  uint64_t serial = 0;
-};
-
 // One read of a file; larger messages are read whole.
 constexpr size_t kPieceSize = size_t{256} << 10;
 // A transaction that is done keeps no more memory than this for the next.
@@ -119,7 +112,7 @@ void TransactionStage::Recycle(std::unique_ptr<StagedTransaction> transaction) {
 
 Status TransactionStage::Append(StagedTransaction& transaction, Xid xid, uint64_t serial, char type,
                                 std::string_view body) {
-  const Header header{
+  const StagedReader::Header header{
       .size = static_cast<uint32_t>(body.size() + 1), .xid = xid.value(), .serial = serial};
   const size_t size = sizeof(header) + header.size;
   ++transaction.message_count_;
@@ -194,10 +187,6 @@ Status TransactionStage::Write(StagedTransaction& transaction, std::string_view 
 
 Result<const char*> StagedReader::Window(uint64_t offset, size_t n) {
   const StagedTransaction& transaction = *transaction_;
-  if (offset >= transaction.file_size_) {
-    MR_DCHECK(offset + n <= transaction.byte_size());
-    return transaction.memory_.data() + (offset - transaction.file_size_);
-  }
   if (offset >= piece_begin_ && offset + n <= piece_begin_ + piece_.size()) {
     return piece_.data() + (offset - piece_begin_);
   }
@@ -232,16 +221,22 @@ Result<const StagedMessage*> StagedReader::Peek() {
     if (at_ == transaction_->byte_size()) {
       return nullptr;
     }
-    MR_ASSIGN_OR_RETURN(const char* header_bytes, Window(at_, sizeof(Header) + 1));
+    const bool is_in_memory = IsInMemory();
+    const char* bytes = transaction_->memory_.data() + (at_ - transaction_->file_size_);
+    if (!is_in_memory) {
+      MR_ASSIGN_OR_RETURN(bytes, Window(at_, sizeof(Header)));
+    }
     Header header;
-    std::memcpy(&header, header_bytes, sizeof(header));
-    if (header.xid != 0 && !transaction_->aborted_.empty() &&
-        transaction_->aborted_.contains(header.xid)) {
+    std::memcpy(&header, bytes, sizeof(header));
+    if (header.xid != 0 && transaction_->aborted_.contains(header.xid)) {
       at_ += sizeof(header) + header.size;
       continue;
     }
-    const size_t head = std::min<size_t>(header.size, StagedMessage::kHeadSize);
-    MR_ASSIGN_OR_RETURN(const char* bytes, Window(at_, sizeof(header) + head));
+    size_t head = header.size;
+    if (!is_in_memory) {
+      head = std::min(head, StagedMessage::kHeadSize);
+      MR_ASSIGN_OR_RETURN(bytes, Window(at_, sizeof(header) + head));
+    }
     message_ = {.xid = header.xid,
                 .serial = header.serial,
                 .size = header.size,
@@ -251,10 +246,12 @@ Result<const StagedMessage*> StagedReader::Peek() {
   return &message_;
 }
 
-Result<std::string_view> StagedReader::Load() {
-  MR_ASSIGN_OR_RETURN(const char* bytes, Window(at_ + sizeof(Header), message_.size));
-  message_.head = {bytes, message_.head.size()};
-  return std::string_view(bytes, message_.size);
+Status StagedReader::Load() {
+  if (!message_.is_whole()) {
+    MR_ASSIGN_OR_RETURN(const char* bytes, Window(at_ + sizeof(Header), message_.size));
+    message_.head = {bytes, message_.size};
+  }
+  return Status::Ok();
 }
 
 void StagedReader::Advance() {

@@ -21,14 +21,16 @@ inline constexpr size_t kStagedMemoryMax = size_t{16} << 20;
 
 // A message of a transaction, as StagedReader gives it.
 struct StagedMessage {
-  // The first bytes, type and relation of a row message; all of a shorter one.
+  // What is read of a message in a file: type and relation of a row message, all of a shorter one.
   static constexpr size_t kHeadSize = 5;
 
   // The subtransaction that wrote it; 0: it stays whichever is aborted.
   uint32_t xid = 0;
   uint64_t serial = 0;  // its place among the connection's messages
   size_t size = 0;
-  std::string_view head;
+  std::string_view head;  // its first bytes, or all of it
+
+  bool is_whole() const { return head.size() == size; }
 };
 
 // The messages of one open transaction in the order in which they came: the newest in memory, those
@@ -117,13 +119,22 @@ class StagedReader {
 
   // The message that the reader stands at, null at the end. Valid until Advance().
   Result<const StagedMessage*> Peek();
-  // Its bytes, valid until Advance(). REQUIRES: Peek() gave one.
-  Result<std::string_view> Load();
+  // Makes all of it its head. REQUIRES: Peek() gave one.
+  Status Load();
   // Goes on to the next. REQUIRES: Peek() gave one.
   void Advance();
 
  private:
-  // `n` bytes at `offset` of the transaction.
+  // What stands before each message.
+  struct Header {
+    uint32_t size = 0;
+    uint32_t xid = 0;
+    uint64_t serial = 0;
+  };
+  friend class TransactionStage;
+
+  bool IsInMemory() const { return at_ >= transaction_->file_size_; }
+  // `n` bytes of the file at `offset`.
   Result<const char*> Window(uint64_t offset, size_t n);
 
   const StagedTransaction* transaction_;
