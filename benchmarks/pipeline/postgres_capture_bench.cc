@@ -135,7 +135,8 @@ int Run(const std::string& url, size_t rows, size_t transaction_rows) {
                               .tables = {"bench_capture.*"},
                               .slot = "bench_capture",
                               .publication = "bench_capture",
-                              .snapshot_mode = SnapshotMode::kNever};
+                              .snapshot_mode = SnapshotMode::kNever,
+                              .staging_directory = "/tmp/millrace_bench_staging"};
   testing::MemorySourceState store;
   auto source = MakePostgresSource(config, telemetry::Logger());
   Check(source->Connect({}));

@@ -29,6 +29,7 @@ sources::postgres::PostgresSourceConfig SourceConfigOf(const config::PipelineCon
                              ? sources::postgres::SnapshotMode::kNever
                              : sources::postgres::SnapshotMode::kInitial;
   source.heartbeat_interval = config.source.heartbeat_interval;
+  source.staging_directory = config.data_dir + "/staging";
   source.batch_rows_max = config.engine.batch.rows_max;
   source.batch_bytes_max = config.engine.batch.bytes_max;
   return source;

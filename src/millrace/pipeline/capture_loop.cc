@@ -133,8 +133,8 @@ Status CaptureLoop::Serve(std::stop_token stop) {
     MR_RETURN_IF_ERROR(source_.Poll(milliseconds(source_.Pending().can_take ? 1 : 50)));
     backoff_.Reset();
     const sources::Source::PendingBatch pending = source_.Pending();
-    const bool is_full =
-        pending.rows >= options_.trigger.rows_max || pending.bytes >= options_.trigger.bytes_max;
+    const bool is_full = pending.is_full || pending.rows >= options_.trigger.rows_max ||
+                         pending.bytes >= options_.trigger.bytes_max;
     if (!pending.can_take || !hand_over_.IsFree()) {
       if (pending.can_take && is_full) {
         // The source reads nothing more before this is taken.

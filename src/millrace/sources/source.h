@@ -91,13 +91,14 @@ class Source {
   // keep-alives. What is read gathers in an open batch, see Pending().
   virtual Status Poll(std::chrono::milliseconds wait) = 0;
 
-  // What Take() would give: whole transactions only. `can_take` is false while a transaction is
-  // half read.
+  // What Take() would give: whole transactions, or one part of a large one.
   struct PendingBatch {
     size_t rows = 0;
     size_t bytes = 0;
     size_t transactions = 0;
     bool can_take = false;
+    // It grows no more: Poll() reads nothing before it is taken.
+    bool is_full = false;
     // Nothing but a newer position: an idle or busy-elsewhere database.
     bool position_only = false;
     // steady-clock time at which the oldest of it was read.

@@ -4,6 +4,7 @@
 // logical, and a superuser. Each test has a schema, a slot and a publication of its own.
 #include <atomic>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <set>
@@ -55,7 +56,8 @@ class SourceTest : public ::testing::Test {
                .tables = {schema_ + ".*"},
                .slot = schema_,
                .publication = schema_,
-               .heartbeat_interval = milliseconds(200)};
+               .heartbeat_interval = milliseconds(200),
+               .staging_directory = ::testing::TempDir() + schema_};
     admin_ = Connect();
     ASSERT_NE(admin_, nullptr);
     Sql("CREATE SCHEMA " + schema_);
@@ -63,6 +65,7 @@ class SourceTest : public ::testing::Test {
 
   void TearDown() override {
     source_.reset();
+    std::filesystem::remove_all(config_.staging_directory);
     if (admin_ == nullptr) {
       return;
     }

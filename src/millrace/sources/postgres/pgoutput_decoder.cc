@@ -7,19 +7,18 @@
 
 #include <fmt/format.h>
 
-#include "millrace/common/coding.h"
 #include "millrace/sources/postgres/relation_message.h"
 #include "millrace/sources/postgres/row_size.h"
 
 namespace millrace::sources::postgres {
 namespace {
 
-// PostgreSQL counts from 2000-01-01.
-constexpr TimestampMicros kPostgresEpoch = 946'684'800'000'000;
 // What a row costs in memory beyond its text, for bounds: a fixed value or an end, and validity.
 constexpr size_t kColumnOverhead = 8;
 
 Status Cut() { return Corruption("a pgoutput message is shorter than it says"); }
+
+bool IsRowMessage(char type) { return type == 'I' || type == 'U' || type == 'D'; }
 
 bool SameValue(const Column& a, size_t a_row, const Column& b, size_t b_row) {
   if (a.IsNull(a_row) || b.IsNull(b_row)) {
@@ -32,88 +31,99 @@ bool SameValue(const Column& a, size_t a_row, const Column& b, size_t b_row) {
   return !a.type().is_list() && a.Text(a_row) == b.Text(b_row);
 }
 
+size_t ValueBytes(const Column& column, size_t row) {
+  if (!column.type().is_list()) {
+    return column.type().width() != 0 ? column.type().width() : column.Text(row).size();
+  }
+  size_t bytes = 0;
+  const auto [begin, end] = column.ListRange(row);
+  for (size_t i = begin; i < end; ++i) {
+    bytes += ValueBytes(column.child(), i);
+  }
+  return bytes;
+}
+
+// Of the first `columns` values of a row.
+size_t RowBytes(const RowBatch& rows, size_t row, size_t columns) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < columns; ++i) {
+    bytes += ValueBytes(rows.column(i), row);
+  }
+  return bytes;
+}
+
 }  // namespace
 
-// Reads a message from left to right. Every read checks the length; false means that it is cut.
-class PgOutputDecoder::Cursor {
- public:
-  explicit Cursor(std::string_view bytes) : at_(bytes.data()), end_(at_ + bytes.size()) {}
-
-  template <std::unsigned_integral T>
-  bool Read(T& value) {
-    if (static_cast<size_t>(end_ - at_) < sizeof(T)) [[unlikely]] {
-      return false;
-    }
-    value = LoadBigEndian<T>(at_);
-    at_ += sizeof(T);
-    return true;
-  }
-  bool Read(char& value) {
-    uint8_t byte = 0;
-    const bool is_there = Read(byte);
-    value = static_cast<char>(byte);
-    return is_there;
-  }
-  bool ReadLsn(Lsn& lsn) {
-    uint64_t value = 0;
-    const bool is_there = Read(value);
-    lsn = Lsn(value);
-    return is_there;
-  }
-  bool ReadBytes(size_t n, std::string_view& bytes) {
-    if (static_cast<size_t>(end_ - at_) < n) [[unlikely]] {
-      return false;
-    }
-    bytes = {at_, n};
-    at_ += n;
-    return true;
-  }
-  bool ReadCString(std::string_view& text) {
-    const void* zero = at_ == end_ ? nullptr : std::memchr(at_, 0, static_cast<size_t>(end_ - at_));
-    if (zero == nullptr) {
-      return false;
-    }
-    text = {at_, static_cast<size_t>(static_cast<const char*>(zero) - at_)};
-    at_ += text.size() + 1;
-    return true;
-  }
-  bool AtEnd() const { return at_ == end_; }
-
- private:
-  const char* at_;
-  const char* end_;
-};
-
-PgOutputDecoder::PgOutputDecoder(std::vector<SourceTable> tables, std::string slot)
+PgOutputDecoder::PgOutputDecoder(std::vector<SourceTable> tables, std::string slot,
+                                 const std::vector<std::string>& lookups)
     : tables_(std::move(tables)),
       slot_(std::move(slot)),
+      lookups_(lookups.begin(), lookups.end()),
       batch_(std::make_unique<ChangeBatch>()),
       batch_table_(tables_.size(), -1) {}
 
-void PgOutputDecoder::StartStream(SourcePosition start) {
-  start_ = start;
-  end_lsn_ = start.end_lsn;
+void PgOutputDecoder::StartStream() {
   relations_.clear();
+  open_relations_.clear();
   last_relation_ = nullptr;
-  in_transaction_ = false;
   open_rows_ = 0;
   open_bytes_ = 0;
-  batch_ = std::make_unique<ChangeBatch>();
   std::fill(batch_table_.begin(), batch_table_.end(), -1);
+  batch_ = std::make_unique<ChangeBatch>();
 }
 
-std::unique_ptr<ChangeBatch> PgOutputDecoder::Take() {
-  MR_CHECK(!in_transaction_);
-  batch_->end = {start_.epoch, end_lsn_};
+std::unique_ptr<ChangeBatch> PgOutputDecoder::TakeBatch() {
+  MR_CHECK(open_rows_ == 0);
   std::fill(batch_table_.begin(), batch_table_.end(), -1);
   return std::exchange(batch_, std::make_unique<ChangeBatch>());
 }
 
-void PgOutputDecoder::RollBackOpenTransaction() {
-  if (!in_transaction_) {
-    return;
+void PgOutputDecoder::Begin(const Transaction& transaction, Filter filter) {
+  if (filter != filter_) {
+    last_relation_ = nullptr;  // it was looked at for other rows
   }
-  in_transaction_ = false;
+  open_ = transaction;
+  filter_ = filter;
+  has_heartbeat_ = false;
+  ordinal_ = 0;
+  ForgetOpenRelations();
+}
+
+void PgOutputDecoder::ForgetOpenRelations() {
+  if (!open_relations_.empty()) {
+    open_relations_.clear();
+    last_relation_ = nullptr;
+  }
+}
+
+void PgOutputDecoder::AddOpenRows() {
+  batch_->transactions.push_back(open_);
+  batch_->row_count += std::exchange(open_rows_, 0);
+  batch_->byte_size += std::exchange(open_bytes_, 0);
+}
+
+void PgOutputDecoder::EndPart(TransactionPart part) {
+  AddOpenRows();
+  batch_->part = part;
+}
+
+void PgOutputDecoder::Commit(std::optional<TransactionPart> part) {
+  for (auto& [oid, relation] : open_relations_) {
+    Relation& known = relations_[oid];
+    if (known.serial < relation.serial) {
+      known = std::move(relation);
+    }
+  }
+  ForgetOpenRelations();
+  heartbeats_ += has_heartbeat_ && filter_ != Filter::kNothing;
+  if (open_rows_ != 0) {
+    AddOpenRows();
+    batch_->part = part;
+  }
+}
+
+void PgOutputDecoder::RollBack() {
+  ForgetOpenRelations();
   open_rows_ = 0;
   open_bytes_ = 0;
   const auto open = static_cast<uint32_t>(batch_->transactions.size());
@@ -136,51 +146,60 @@ void PgOutputDecoder::RollBackOpenTransaction() {
   }
 }
 
-Status PgOutputDecoder::Decode(std::string_view message) {
-  Status status = DecodeMessage(message);
-  if (!status.ok()) [[unlikely]] {
-    RollBackOpenTransaction();
+Result<bool> PgOutputDecoder::Admit(std::string_view head) {
+  if (!IsRowMessage(head.front())) {
+    return true;
   }
-  return status;
+  MR_ASSIGN_OR_RETURN(const bool keeps, Keeps(head));
+  if (!keeps) {
+    SkipChange();
+  }
+  return keeps;
 }
 
-Status PgOutputDecoder::DecodeMessage(std::string_view message) {
+Result<bool> PgOutputDecoder::Keeps(std::string_view message) {
+  MessageCursor in(message.substr(1));
+  uint32_t count = 0;
+  if (IsRowMessage(message.front())) {
+    count = 1;
+  } else if (uint8_t options = 0;
+             message.front() == 'T' && (!in.Read(count) || !in.Read(options))) {
+    return Cut();
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    Status error;
+    const Relation* relation = FindRelation(in, error);
+    if (relation == nullptr) [[unlikely]] {
+      return error;
+    }
+    if (Keeps(*relation)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+Status PgOutputDecoder::Decode(std::string_view message, uint64_t serial) {
   if (message.empty()) {
     return Cut();
   }
-  Cursor in(message.substr(1));
+  MessageCursor in(message.substr(1));
   const char type = message.front();
   Status status;
   switch (type) {
     case 'I':
-      status = DecodeInsert(in, message.size());
-      break;
     case 'U':
-      status = DecodeUpdate(in, message.size());
-      break;
     case 'D':
-      status = DecodeDelete(in, message.size());
-      break;
-    case 'B':
-      status = DecodeBegin(in);
-      break;
-    case 'C':
-      status = DecodeCommit(in);
+      status = DecodeRow(type, in, message.size());
       break;
     case 'R':
-      return DecodeRelation(message.substr(1));
+      return DecodeRelation(message.substr(1), serial);
     case 'T':
       status = DecodeTruncate(in);
       break;
     case 'M':
       status = DecodeLogicalMessage(in);
       break;
-    case 'O': {  // Origin: where the transaction was made first
-      Lsn lsn;
-      std::string_view name;
-      status = in.ReadLsn(lsn) && in.ReadCString(name) ? Status::Ok() : Cut();
-      break;
-    }
     case 'Y': {  // Type: a name for people
       uint32_t oid = 0;
       std::string_view name;
@@ -197,68 +216,18 @@ Status PgOutputDecoder::DecodeMessage(std::string_view message) {
   return status;
 }
 
-Status PgOutputDecoder::DecodeBegin(Cursor& in) {
-  uint64_t commit_ts = 0;
-  uint32_t xid = 0;
-  if (!in.ReadLsn(commit_lsn_) || !in.Read(commit_ts) || !in.Read(xid)) {
-    return Cut();
-  }
-  if (in_transaction_) {
-    return Corruption("a transaction begins within another");
-  }
-  in_transaction_ = true;
-  // The server starts at the position that it was told; this keeps a repeated one out all the same.
-  skips_transaction_ = commit_lsn_ < start_.end_lsn;
-  has_heartbeat_ = false;
-  open_ = {.commit_ts = static_cast<TimestampMicros>(commit_ts) + kPostgresEpoch, .xid = Xid(xid)};
-  ordinal_ = 0;
-  return Status::Ok();
-}
-
-Status PgOutputDecoder::DecodeCommit(Cursor& in) {
-  uint8_t flags = 0;
-  uint64_t commit_ts = 0;
-  Lsn commit_lsn;
-  Lsn end_lsn;
-  // Looked at before the rows count as committed.
-  if (!in.Read(flags) || !in.ReadLsn(commit_lsn) || !in.ReadLsn(end_lsn) || !in.Read(commit_ts) ||
-      !in.AtEnd()) {
-    return Corruption("a Commit message is not of its length");
-  }
-  if (!in_transaction_ || commit_lsn != commit_lsn_ || end_lsn <= commit_lsn) {
-    return Corruption("a transaction ends that did not begin");
-  }
-  if (!skips_transaction_) {
-    if (end_lsn <= end_lsn_) {
-      return Corruption(fmt::format("a transaction ends at {}, before {} of an earlier one",
-                                    FormatLsn(end_lsn), FormatLsn(end_lsn_)));
-    }
-    end_lsn_ = end_lsn;
-    open_.end_lsn = end_lsn;
-    last_commit_ts_ = open_.commit_ts;
-    heartbeats_ += has_heartbeat_;
-    if (open_rows_ != 0) {
-      batch_->transactions.push_back(open_);
-      batch_->row_count += open_rows_;
-      batch_->byte_size += open_bytes_;
-    }
-  }
-  in_transaction_ = false;
-  open_rows_ = 0;
-  open_bytes_ = 0;
-  return Status::Ok();
-}
-
-Status PgOutputDecoder::DecodeRelation(std::string_view body) {
+Status PgOutputDecoder::DecodeRelation(std::string_view body, uint64_t serial) {
   MR_ASSIGN_OR_RETURN(const RelationMessage message, ParseRelationMessage(body));
-  Relation relation;
+  Relation relation{.serial = serial};
   for (size_t i = 0; i < tables_.size(); ++i) {
     const Table& table = *tables_[i].table;
     if (table.oid != message.oid &&
         (table.schema != message.schema || table.name != message.name)) {
       continue;
     }
-    MR_RETURN_IF_ERROR(CheckSameShape(tables_[i], message));
+    // Counts only once a row uses it: a rolled back ALTER TABLE shows itself here too.
+    relation.misfit = CheckSameShape(tables_[i], message);
+    relation.is_lookup = lookups_.contains(table.FullName());
     relation.table = &tables_[i];
     relation.table_index = i;
     for (const Field& field : *table.columns) {
@@ -275,26 +244,29 @@ Status PgOutputDecoder::DecodeRelation(std::string_view body) {
     relation.is_key.push_back(column.is_key);
   }
   last_relation_ = nullptr;
-  relations_.insert_or_assign(message.oid, std::move(relation));
+  open_relations_.insert_or_assign(message.oid, std::move(relation));
   return Status::Ok();
 }
 
-const PgOutputDecoder::Relation* PgOutputDecoder::FindRelation(Cursor& in, Status& error) {
+const PgOutputDecoder::Relation* PgOutputDecoder::FindRelation(MessageCursor& in, Status& error) {
   uint32_t oid = 0;
   if (!in.Read(oid)) [[unlikely]] {
     error = Cut();
     return nullptr;
   }
-  if (!in_transaction_) [[unlikely]] {
-    error = Corruption("a row change stands outside of a transaction");
-    return nullptr;
-  }
   if (last_relation_ != nullptr && oid == last_oid_) [[likely]] {
     return last_relation_;
   }
-  const auto found = relations_.find(oid);
-  if (found == relations_.end()) {
-    error = Corruption(fmt::format("a row change of relation {}, which was not described", oid));
+  auto found = open_relations_.find(oid);
+  if (found == open_relations_.end()) {
+    found = relations_.find(oid);
+    if (found == relations_.end()) {
+      error = Corruption(fmt::format("a row change of relation {}, which was not described", oid));
+      return nullptr;
+    }
+  }
+  if (Keeps(found->second) && !found->second.misfit.ok()) {
+    error = found->second.misfit;
     return nullptr;
   }
   last_oid_ = oid;
@@ -322,7 +294,7 @@ void PgOutputDecoder::AddChange(TableChanges& changes, ChangeOp op, uint32_t new
   open_bytes_ += bytes + sizeof(Change) + changes.table->columns->size() * kColumnOverhead;
 }
 
-Status PgOutputDecoder::ReadValue(Cursor& in, const Relation& relation, TupleKind kind,
+Status PgOutputDecoder::ReadValue(MessageCursor& in, const Relation& relation, TupleKind kind,
                                   size_t column, Column& to) {
   uint32_t length = 0;
   std::string_view text;
@@ -330,14 +302,15 @@ Status PgOutputDecoder::ReadValue(Cursor& in, const Relation& relation, TupleKin
     return Cut();
   }
   const ValueError* error = relation.parsers[column](text, to);
-  if (error != nullptr) [[unlikely]] {
-    const Table& table = *relation.table->table;
-    return Status(
-        error->code,
-        fmt::format("table {}, column '{}'{}: {}", table.FullName(), (*table.columns)[column].name,
-                    kind == TupleKind::kNew ? "" : " (old row)", error->reason));
-  }
-  return Status::Ok();
+  return error == nullptr ? Status::Ok() : BadValue(relation, kind, column, *error);
+}
+
+Status PgOutputDecoder::BadValue(const Relation& relation, TupleKind kind, size_t column,
+                                 const ValueError& error) {
+  const Table& table = *relation.table->table;
+  return Status(error.code, fmt::format("table {}, column '{}'{}: {}", table.FullName(),
+                                        (*table.columns)[column].name,
+                                        kind == TupleKind::kNew ? "" : " (old row)", error.reason));
 }
 
 // A value that was not sent because it did not change: the old image may have it. False if not.
@@ -352,11 +325,13 @@ bool PgOutputDecoder::ReadUnchanged(const Relation& relation, TupleKind old_kind
   return true;
 }
 
-Status PgOutputDecoder::ReadTuple(Cursor& in, const Relation& relation, TupleKind kind,
+Status PgOutputDecoder::ReadTuple(MessageCursor& in, const Relation& relation, TupleKind kind,
                                   TupleKind old_kind, uint32_t old_row, TableChanges& changes) {
   const Schema& schema = *changes.table->columns;
   RowBatch& rows = kind == TupleKind::kNew ? changes.new_rows : changes.old_rows;
   const auto row = static_cast<uint32_t>(rows.row_count());
+  // The text may be longer than the row: that of bytes has two characters for each.
+  const bool may_be_too_large = in.remaining() > kRowBytesMax;
   uint16_t count = 0;
   if (!in.Read(count)) [[unlikely]] {
     return Cut();
@@ -372,6 +347,9 @@ Status PgOutputDecoder::ReadTuple(Cursor& in, const Relation& relation, TupleKin
     }
     if (state == 't') [[likely]] {
       MR_RETURN_IF_ERROR(ReadValue(in, relation, kind, i, rows.column(i)));
+      if (may_be_too_large && RowBytes(rows, row, i + 1) > kRowBytesMax) [[unlikely]] {
+        return BadValue(relation, kind, i, kRowTooLarge);
+      }
     } else if (state == 'n') {
       if (kind == TupleKind::kNew && !schema[i].nullable) [[unlikely]] {
         return FailedPrecondition(fmt::format(
@@ -400,17 +378,28 @@ Status PgOutputDecoder::ReadTuple(Cursor& in, const Relation& relation, TupleKin
   return Status::Ok();
 }
 
-Status PgOutputDecoder::DecodeInsert(Cursor& in, size_t size) {
+Status PgOutputDecoder::DecodeRow(char type, MessageCursor& in, size_t size) {
   Status error;
   const Relation* relation = FindRelation(in, error);
   if (relation == nullptr) [[unlikely]] {
     return error;
   }
-  if (relation->table == nullptr || skips_transaction_) {
-    in = Cursor({});
+  if (!Keeps(*relation)) {
+    in = MessageCursor({});
     SkipChange();
     return Status::Ok();
   }
+  switch (type) {
+    case 'I':
+      return DecodeInsert(in, *relation, size);
+    case 'U':
+      return DecodeUpdate(in, *relation, size);
+    default:
+      return DecodeDelete(in, *relation, size);
+  }
+}
+
+Status PgOutputDecoder::DecodeInsert(MessageCursor& in, const Relation& relation, size_t size) {
   char marker = 0;
   if (!in.Read(marker)) [[unlikely]] {
     return Cut();
@@ -418,37 +407,27 @@ Status PgOutputDecoder::DecodeInsert(Cursor& in, size_t size) {
   if (marker != 'N') [[unlikely]] {
     return Corruption("an Insert message without a new row");
   }
-  TableChanges& changes = ChangesOf(*relation);
+  TableChanges& changes = ChangesOf(relation);
   const auto row = static_cast<uint32_t>(changes.new_rows.row_count());
-  MR_RETURN_IF_ERROR(ReadTuple(in, *relation, TupleKind::kNew, TupleKind::kNew, kNoRow, changes));
+  MR_RETURN_IF_ERROR(ReadTuple(in, relation, TupleKind::kNew, TupleKind::kNew, kNoRow, changes));
   MR_RETURN_IF_ERROR(CheckRowSize(*changes.table, changes.new_rows, row, size));
   AddChange(changes, ChangeOp::kInsert, row, kNoRow, size);
   return Status::Ok();
 }
 
-Status PgOutputDecoder::DecodeUpdate(Cursor& in, size_t size) {
-  Status error;
-  const Relation* relation = FindRelation(in, error);
-  if (relation == nullptr) [[unlikely]] {
-    return error;
-  }
-  if (relation->table == nullptr || skips_transaction_) {
-    in = Cursor({});
-    SkipChange();
-    return Status::Ok();
-  }
+Status PgOutputDecoder::DecodeUpdate(MessageCursor& in, const Relation& relation, size_t size) {
   char marker = 0;
   if (!in.Read(marker)) [[unlikely]] {
     return Cut();
   }
-  TableChanges& changes = ChangesOf(*relation);
+  TableChanges& changes = ChangesOf(relation);
   const auto row = static_cast<uint32_t>(changes.new_rows.row_count());
   uint32_t old_row = kNoRow;
   TupleKind old_kind = TupleKind::kOldKey;
   if (marker == 'K' || marker == 'O') {
     old_kind = marker == 'K' ? TupleKind::kOldKey : TupleKind::kOldFull;
     old_row = static_cast<uint32_t>(changes.old_rows.row_count());
-    MR_RETURN_IF_ERROR(ReadTuple(in, *relation, old_kind, old_kind, kNoRow, changes));
+    MR_RETURN_IF_ERROR(ReadTuple(in, relation, old_kind, old_kind, kNoRow, changes));
     if (!in.Read(marker)) [[unlikely]] {
       return Cut();
     }
@@ -456,13 +435,13 @@ Status PgOutputDecoder::DecodeUpdate(Cursor& in, size_t size) {
   if (marker != 'N') [[unlikely]] {
     return Corruption("an Update message without a new row");
   }
-  MR_RETURN_IF_ERROR(ReadTuple(in, *relation, TupleKind::kNew, old_kind, old_row, changes));
+  MR_RETURN_IF_ERROR(ReadTuple(in, relation, TupleKind::kNew, old_kind, old_row, changes));
   MR_RETURN_IF_ERROR(CheckRowSize(*changes.table, changes.new_rows, row, size));
   if (old_row != kNoRow && old_kind == TupleKind::kOldKey) {
     // A key that is stored out of line is sent even where it did not change.
     bool is_same_key = true;
-    for (size_t i = 0; i < relation->is_key.size() && is_same_key; ++i) {
-      is_same_key = !relation->is_key[i] ||
+    for (size_t i = 0; i < relation.is_key.size() && is_same_key; ++i) {
+      is_same_key = !relation.is_key[i] ||
                     SameValue(changes.old_rows.column(i), old_row, changes.new_rows.column(i), row);
     }
     if (is_same_key) {
@@ -474,17 +453,7 @@ Status PgOutputDecoder::DecodeUpdate(Cursor& in, size_t size) {
   return Status::Ok();
 }
 
-Status PgOutputDecoder::DecodeDelete(Cursor& in, size_t size) {
-  Status error;
-  const Relation* relation = FindRelation(in, error);
-  if (relation == nullptr) [[unlikely]] {
-    return error;
-  }
-  if (relation->table == nullptr || skips_transaction_) {
-    in = Cursor({});
-    SkipChange();
-    return Status::Ok();
-  }
+Status PgOutputDecoder::DecodeDelete(MessageCursor& in, const Relation& relation, size_t size) {
   char marker = 0;
   if (!in.Read(marker)) [[unlikely]] {
     return Cut();
@@ -493,14 +462,14 @@ Status PgOutputDecoder::DecodeDelete(Cursor& in, size_t size) {
     return Corruption("a Delete message without an old row");
   }
   const TupleKind kind = marker == 'K' ? TupleKind::kOldKey : TupleKind::kOldFull;
-  TableChanges& changes = ChangesOf(*relation);
+  TableChanges& changes = ChangesOf(relation);
   const auto row = static_cast<uint32_t>(changes.old_rows.row_count());
-  MR_RETURN_IF_ERROR(ReadTuple(in, *relation, kind, kind, kNoRow, changes));
+  MR_RETURN_IF_ERROR(ReadTuple(in, relation, kind, kind, kNoRow, changes));
   AddChange(changes, ChangeOp::kDelete, kNoRow, row, size);
   return Status::Ok();
 }
 
-Status PgOutputDecoder::DecodeTruncate(Cursor& in) {
+Status PgOutputDecoder::DecodeTruncate(MessageCursor& in) {
   uint32_t count = 0;
   uint8_t options = 0;
   if (!in.Read(count) || !in.Read(options)) {
@@ -512,7 +481,7 @@ Status PgOutputDecoder::DecodeTruncate(Cursor& in) {
     if (relation == nullptr) {
       return error;
     }
-    if (relation->table == nullptr || skips_transaction_) {
+    if (!Keeps(*relation)) {
       SkipChange();
     } else {
       AddChange(ChangesOf(*relation), ChangeOp::kTruncate, kNoRow, kNoRow, sizeof(uint32_t));
@@ -521,24 +490,25 @@ Status PgOutputDecoder::DecodeTruncate(Cursor& in) {
   return Status::Ok();
 }
 
-Status PgOutputDecoder::DecodeLogicalMessage(Cursor& in) {
-  uint8_t flags = 0;
-  Lsn lsn;
-  std::string_view prefix;
-  uint32_t length = 0;
-  std::string_view content;
-  if (!in.Read(flags) || !in.ReadLsn(lsn) || !in.ReadCString(prefix) || !in.Read(length) ||
-      !in.ReadBytes(length, content)) {
+Status PgOutputDecoder::DecodeLogicalMessage(MessageCursor& in) {
+  LogicalMessage message;
+  if (!ReadLogicalMessage(in, message)) {
     return Cut();
   }
-  if (prefix == kHeartbeatPrefix && content == slot_) {
-    if (in_transaction_) {
-      has_heartbeat_ = true;
-    } else {
-      ++heartbeats_;
-    }
-  }
+  has_heartbeat_ |= IsHeartbeat(message);
   return Status::Ok();
+}
+
+bool ReadLogicalMessage(MessageCursor& in, LogicalMessage& message) {
+  uint8_t flags = 0;
+  Lsn lsn;
+  uint32_t length = 0;
+  if (!in.Read(flags) || !in.ReadLsn(lsn) || !in.ReadCString(message.prefix) || !in.Read(length) ||
+      !in.ReadBytes(length, message.content)) {
+    return false;
+  }
+  message.is_transactional = (flags & 1) != 0;
+  return true;
 }
 
 }  // namespace millrace::sources::postgres

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -10,6 +12,7 @@
 
 #include "millrace/common/result.h"
 #include "millrace/model/change_batch.h"
+#include "millrace/sources/postgres/message_cursor.h"
 #include "millrace/sources/postgres/source_table.h"
 #include "millrace/sources/postgres/value_parser.h"
 
@@ -18,83 +21,124 @@ namespace millrace::sources::postgres {
 // The prefix of the logical messages that heartbeats write; their content is the slot's name.
 inline constexpr std::string_view kHeartbeatPrefix = "millrace";
 
-// PgOutputDecoder turns pgoutput messages (protocol version 1, values as text) into the typed
-// columns of an open ChangeBatch: a value is parsed where it stands in the message and appended to
-// its column, with no row in between. It does no I/O.
+// A logical message; the views are of the pgoutput message.
+struct LogicalMessage {
+  bool is_transactional = false;
+  std::string_view prefix;
+  std::string_view content;
+};
+
+// Reads what stands behind the type byte. False if it is cut.
+bool ReadLogicalMessage(MessageCursor& in, LogicalMessage& message);
+
+// PgOutputDecoder turns the pgoutput messages of committed transactions into the typed columns of
+// an open ChangeBatch: a value is parsed where it stands in the message and appended to its column,
+// with no row in between. It does no I/O. Values come as text, which is exact for every type,
+// extensions' included; binary forms are not documented, and differ between versions.
 //
-// Lifecycle: StartStream() at each connection, then Decode() for each message; Take() whenever
-// can_take(). StartStream() drops the open batch: the server sends again what was not confirmed.
+// Lifecycle: StartStream() at each connection. For each transaction Begin(), then Decode() for each
+// message that is left of it, then Commit(). EndPart() before Commit() gives a transaction in
+// parts; TakeBatch() between them, and between transactions.
 //
 // Threads: one at a time.
 //
-// Errors, after which only StartStream() goes on: kCorruption for bytes that pgoutput does not
-// write; kInvalidArgument for a value that its column cannot hold; kFailedPrecondition for a table
+// Errors, after which RollBack() takes the transaction's rows out again and only StartStream() goes
+// on: kCorruption for bytes that pgoutput does not write; kInvalidArgument for a value that its
+// column cannot hold and for a row above kRowBytesMax; kFailedPrecondition for a row of a table
 // that is not as it was when the source connected. Sentences name table and column, never a value.
-// The open transaction has then left the batch.
 //
 // Format: "Logical Replication Message Formats" in PostgreSQL's manual.
 class PgOutputDecoder {
  public:
-  PgOutputDecoder(std::vector<SourceTable> tables, std::string slot);
+  // What is kept of a transaction. Every row change counts, kept or not.
+  enum class Filter { kAll, kLookups, kNothing };
 
-  // A connection begins that goes on at `start`. Relation messages are forgotten: the server sends
-  // them again. Transactions that committed before `start` are left out.
-  void StartStream(SourcePosition start);
+  // `lookups` are full names of tables: those of Filter::kLookups.
+  PgOutputDecoder(std::vector<SourceTable> tables, std::string slot,
+                  const std::vector<std::string>& lookups);
 
-  // Decodes one message, the payload of an XLogData.
-  Status Decode(std::string_view message);
+  // A connection begins. Relation messages are forgotten: the server sends them again. The open
+  // batch is dropped.
+  void StartStream();
 
-  // True from Begin to Commit.
-  bool in_transaction() const { return in_transaction_; }
-  // Nothing is half read, and there are rows.
-  bool can_take() const { return !in_transaction_ && batch_->row_count != 0; }
-  // Of the transactions that are complete.
+  // The messages of `transaction` follow, from the first.
+  void Begin(const Transaction& transaction, Filter filter);
+
+  // Decodes a message without its xid. `serial` grows from message to message of the connection, as
+  // they came.
+  Status Decode(std::string_view message, uint64_t serial);
+
+  // Whether Decode() is to have the message that begins with `head`, its first
+  // StagedMessage::kHeadSize bytes; asked before large ones are read from a file. If not, it is
+  // counted, and that is all.
+  Result<bool> Admit(std::string_view head);
+
+  // Whether the batch gets rows by this message: the head of a row message, all of another.
+  Result<bool> Keeps(std::string_view message);
+
+  // Of the transaction, since Begin() or EndPart().
+  size_t open_rows() const { return open_rows_; }
+  size_t open_bytes() const { return open_bytes_; }
+
+  // The batch is a part of the transaction with the rows so far; Decode() goes on in the next.
+  void EndPart(TransactionPart part);
+  // The transaction is complete: its rows, if any, count in the batch. With `part` they are its
+  // last.
+  void Commit(std::optional<TransactionPart> part = std::nullopt);
+  // Takes the open transaction's rows out of the batch.
+  void RollBack();
+
+  // Of the transactions and parts that are complete.
   const ChangeBatch& batch() const { return *batch_; }
-  // Of the transaction that is half read too.
-  size_t pending_rows() const { return batch_->row_count + open_rows_; }
-  size_t pending_bytes() const { return batch_->byte_size + open_bytes_; }
-  // The end of the newest complete transaction, also of those without changes for us; the start
-  // before the first.
-  Lsn end_lsn() const { return end_lsn_; }
-  TimestampMicros last_commit_ts() const { return last_commit_ts_; }
+  // Hands it over and begins the next. REQUIRES: no rows are open.
+  std::unique_ptr<ChangeBatch> TakeBatch();
+
   // Heartbeats of our slot whose transaction is complete.
   uint64_t heartbeats() const { return heartbeats_; }
-
-  // Hands the complete transactions over and begins the next batch. REQUIRES: !in_transaction().
-  std::unique_ptr<ChangeBatch> Take();
-
-  // Takes the half-read transaction's rows out of the batch again. What is complete stays.
-  void RollBackOpenTransaction();
+  // A message that no transaction holds back.
+  void NoteMessage(const LogicalMessage& message) { heartbeats_ += IsHeartbeat(message); }
 
  private:
-  // A table as this connection's Relation message described it.
+  // A table as a Relation message described it.
   struct Relation {
+    uint64_t serial = 0;                 // of the message
     const SourceTable* table = nullptr;  // null: published, but not of this pipeline
     size_t table_index = 0;
+    bool is_lookup = false;
+    Status misfit;  // why rows of it cannot be read
     std::vector<AppendValueFn> parsers;
     std::vector<bool> is_key;
     std::vector<bool> names_row;  // an old image without it would not say which row it is
   };
   enum class TupleKind { kNew, kOldKey, kOldFull };
-  class Cursor;
 
-  Status DecodeMessage(std::string_view message);
-  Status DecodeBegin(Cursor& in);
-  Status DecodeCommit(Cursor& in);
-  Status DecodeRelation(std::string_view body);
-  Status DecodeInsert(Cursor& in, size_t size);
-  Status DecodeUpdate(Cursor& in, size_t size);
-  Status DecodeDelete(Cursor& in, size_t size);
-  Status DecodeTruncate(Cursor& in);
-  Status DecodeLogicalMessage(Cursor& in);
+  Status DecodeRelation(std::string_view body, uint64_t serial);
+  Status DecodeRow(char type, MessageCursor& in, size_t size);
+  Status DecodeInsert(MessageCursor& in, const Relation& relation, size_t size);
+  Status DecodeUpdate(MessageCursor& in, const Relation& relation, size_t size);
+  Status DecodeDelete(MessageCursor& in, const Relation& relation, size_t size);
+  Status DecodeTruncate(MessageCursor& in);
+  Status DecodeLogicalMessage(MessageCursor& in);
 
   // The relation that a row message names, or null with the Status in `error`.
-  const Relation* FindRelation(Cursor& in, Status& error);
+  const Relation* FindRelation(MessageCursor& in, Status& error);
+  bool Keeps(const Relation& relation) const {
+    return relation.table != nullptr &&
+           (filter_ == Filter::kAll || (filter_ == Filter::kLookups && relation.is_lookup));
+  }
+  bool IsHeartbeat(const LogicalMessage& message) const {
+    return message.prefix == kHeartbeatPrefix && message.content == slot_;
+  }
+  void ForgetOpenRelations();
+  void AddOpenRows();
   TableChanges& ChangesOf(const Relation& relation);
   // Appends a tuple to `rows`. `old_row` is the old image of a new tuple, or kNoRow.
-  Status ReadTuple(Cursor& in, const Relation& relation, TupleKind kind, TupleKind old_kind,
+  Status ReadTuple(MessageCursor& in, const Relation& relation, TupleKind kind, TupleKind old_kind,
                    uint32_t old_row, TableChanges& changes);
-  Status ReadValue(Cursor& in, const Relation& relation, TupleKind kind, size_t column, Column& to);
+  Status ReadValue(MessageCursor& in, const Relation& relation, TupleKind kind, size_t column,
+                   Column& to);
+  static Status BadValue(const Relation& relation, TupleKind kind, size_t column,
+                         const ValueError& error);
   bool ReadUnchanged(const Relation& relation, TupleKind old_kind, uint32_t old_row, size_t column,
                      TableChanges& changes);
   void AddChange(TableChanges& changes, ChangeOp op, uint32_t new_row, uint32_t old_row,
@@ -105,26 +149,25 @@ class PgOutputDecoder {
   // Constant after construction.
   const std::vector<SourceTable> tables_;
   const std::string slot_;
+  const std::set<std::string, std::less<>> lookups_;
 
-  // Of this connection.
-  SourcePosition start_;
+  // Of this connection: the relations of committed transactions, each as the newest message
+  // described it. Transactions that the server streamed commit in another order than they were
+  // sent in; it takes what it sent last to be what we know.
   std::unordered_map<uint32_t, Relation> relations_;
-  uint32_t last_oid_ = 0;
-  const Relation* last_relation_ = nullptr;
+  uint64_t heartbeats_ = 0;
 
   // Of the open batch.
   std::unique_ptr<ChangeBatch> batch_;
   std::vector<int> batch_table_;  // index into batch_->tables of each table, -1: none yet
-  Lsn end_lsn_;
-  TimestampMicros last_commit_ts_ = 0;
-  uint64_t heartbeats_ = 0;
 
-  // Of the transaction between Begin and Commit.
-  bool in_transaction_ = false;
-  bool skips_transaction_ = false;
-  bool has_heartbeat_ = false;
-  Lsn commit_lsn_;
+  // Of the open transaction.
   Transaction open_;
+  Filter filter_ = Filter::kAll;
+  std::unordered_map<uint32_t, Relation> open_relations_;  // those that it described
+  uint32_t last_oid_ = 0;
+  const Relation* last_relation_ = nullptr;
+  bool has_heartbeat_ = false;
   uint64_t ordinal_ = 0;  // of the last change
   size_t open_rows_ = 0;
   size_t open_bytes_ = 0;

@@ -30,6 +30,8 @@ struct PostgresSourceConfig {
   // Zero: none are written.
   std::chrono::milliseconds heartbeat_interval{10'000};
   OnSlotLost on_slot_lost = OnSlotLost::kStop;
+  // Where large transactions are staged; made if it is missing, and emptied at every start.
+  std::string staging_directory;
   // The open batch takes no further transaction once it has so many rows or bytes.
   size_t batch_rows_max = 16'384;
   size_t batch_bytes_max = size_t{8} << 20;

@@ -86,7 +86,13 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
     MR_RETURN_IF_ERROR(OrderTables(roles.snapshot_order));
     MR_ASSIGN_OR_RETURN(replication_, Open(true));
     MR_ASSIGN_OR_RETURN(const SystemInfo system, IdentifySystem(*replication_));
-    decoder_ = std::make_unique<PgOutputDecoder>(source_tables_, config_.slot);
+    reader_ = std::make_unique<TransactionReader>(
+        TransactionReader::Options{.tables = source_tables_,
+                                   .slot = config_.slot,
+                                   .lookups = roles.lookups,
+                                   .staging_directory = config_.staging_directory,
+                                   .batch_rows_max = config_.batch_rows_max,
+                                   .batch_bytes_max = config_.batch_bytes_max});
     heartbeat_ = std::make_unique<Heartbeat>(
         Heartbeat::Options{config_.url, config_.slot, config_.heartbeat_interval}, log_);
     return state.position.has_value() ? Resume(state, system) : StartFresh(state, system, store);
@@ -181,12 +187,8 @@ Status PostgresSource::BeginSnapshot(const std::string& snapshot) {
 }
 
 Status PostgresSource::StartStreaming(SourcePosition start, Lsn confirmed) {
-  auto stream =
-      std::make_shared<ReplicationStream>(StreamOptions{.slot = config_.slot,
-                                                        .publications = publications_,
-                                                        .batch_rows_max = config_.batch_rows_max,
-                                                        .batch_bytes_max = config_.batch_bytes_max},
-                                          *decoder_);
+  auto stream = std::make_shared<ReplicationStream>(
+      StreamOptions{.slot = config_.slot, .publications = publications_}, *reader_);
   // Only what was confirmed of this server's WAL counts, and no more than was handed over.
   const Lsn known(std::max(confirmed.value(), confirmed_.load()));
   MR_RETURN_IF_ERROR(stream->Start(std::move(replication_), start, known));
@@ -235,10 +237,12 @@ Source::PendingBatch PostgresSource::Pending() const {
                .can_take = snapshot_->can_take(),
                .since = snapshot_->pending_since()};
   } else if (phase_ == Phase::kStreaming) {
-    pending = {.rows = decoder_->pending_rows(),
-               .bytes = decoder_->pending_bytes(),
-               .transactions = decoder_->batch().transactions.size(),
-               .can_take = decoder_->can_take(),
+    const ChangeBatch& batch = reader_->batch();
+    pending = {.rows = batch.row_count,
+               .bytes = batch.byte_size,
+               .transactions = batch.transactions.size(),
+               .can_take = reader_->can_take(),
+               .is_full = reader_->is_full(),
                .since = stream_->pending_since()};
     if (pending.rows == 0 && stream_->idle_position().has_value()) {
       pending.can_take = true;
@@ -254,12 +258,14 @@ std::unique_ptr<ChangeBatch> PostgresSource::Take() {
     MR_CHECK(snapshot_->can_take());
     return snapshot_->Take();
   }
-  MR_CHECK(phase_ == Phase::kStreaming && !decoder_->in_transaction());
+  MR_CHECK(phase_ == Phase::kStreaming);
   const std::optional<Lsn> idle = stream_->idle_position();
-  std::unique_ptr<ChangeBatch> batch = decoder_->Take();
+  std::unique_ptr<ChangeBatch> batch = reader_->Take();
   if (batch->row_count == 0 && idle.has_value()) {
     batch->end.end_lsn = *idle;
   }
+  // A part that is not the last has the position before its transaction, which may be an idle one.
+  batch->end.end_lsn = std::max(batch->end.end_lsn, stream_->taken());
   stream_->Taken(batch->end.end_lsn);
   return batch;
 }
@@ -288,8 +294,8 @@ void PostgresSource::PublishStatus(const Status& status) {
     status_.received_lsn = std::max(status_.received_lsn, stream_->received());
     status_.keepalive_seen = stream_->keepalive_seen();
     status_.heartbeat_seen = stream_->heartbeat_seen();
-    if (decoder_->last_commit_ts() != 0) {
-      status_.last_commit_ts = decoder_->last_commit_ts();
+    if (reader_->last_commit_ts() != 0) {
+      status_.last_commit_ts = reader_->last_commit_ts();
     }
   }
   Heartbeat::Reading reading;

@@ -10,11 +10,11 @@
 #include "millrace/clients/postgres/connection.h"
 #include "millrace/common/mutex.h"
 #include "millrace/sources/postgres/heartbeat.h"
-#include "millrace/sources/postgres/pgoutput_decoder.h"
 #include "millrace/sources/postgres/postgres_config.h"
 #include "millrace/sources/postgres/replication_stream.h"
 #include "millrace/sources/postgres/slot.h"
 #include "millrace/sources/postgres/snapshot.h"
+#include "millrace/sources/postgres/transaction_reader.h"
 #include "millrace/sources/source.h"
 #include "millrace/telemetry/log.h"
 
@@ -73,7 +73,7 @@ class PostgresSource final : public Source {
   std::unique_ptr<pg::Connection> replication_;  // until the stream takes it
   std::vector<std::string> publications_;
   SourcePosition start_;
-  std::unique_ptr<PgOutputDecoder> decoder_;
+  std::unique_ptr<TransactionReader> reader_;
   std::unique_ptr<SnapshotReader> snapshot_;
   std::unique_ptr<Heartbeat> heartbeat_;
 

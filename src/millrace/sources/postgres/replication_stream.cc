@@ -50,7 +50,16 @@ Result<milliseconds> ReadSenderTimeout(pg::Connection& connection) {
   return milliseconds(value);
 }
 
-std::string StartCommand(const StreamOptions& options, Lsn start) {
+// The newest protocol that a server speaks: 14 has 2, 15 has 3, 16 and later have 4.
+int ProtocolVersion(int server_version) {
+  const int major = server_version / 10'000;
+  return std::clamp(major - 12, 1, 4);
+}
+
+// streaming 'on' and not 'parallel', which 16 and later have too: both send the same changes in the
+// same order, and 'parallel' adds to a Stream Abort where and when that was, of which nothing here
+// depends. What is aborted leaves no trace in positions, ordinals or times.
+std::string StartCommand(const StreamOptions& options, int server_version, Lsn start) {
   std::string names;
   for (const std::string& name : options.publications) {
     names += (names.empty() ? "" : ",") + pg::QuoteIdentifier(name);
@@ -61,16 +70,18 @@ std::string StartCommand(const StreamOptions& options, Lsn start) {
     literal.append(c == '\'' ? 2 : 1, c);
   }
   literal += "'";
+  const int protocol = ProtocolVersion(server_version);
   return fmt::format(
-      "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {}, messages "
-      "'true')",
-      pg::QuoteIdentifier(options.slot), FormatLsn(start), literal);
+      "START_REPLICATION SLOT {} LOGICAL {} (proto_version '{}', publication_names {}, messages "
+      "'true'{})",
+      pg::QuoteIdentifier(options.slot), FormatLsn(start), protocol, literal,
+      protocol >= 2 ? ", streaming 'on'" : "");
 }
 
 }  // namespace
 
-ReplicationStream::ReplicationStream(StreamOptions options, PgOutputDecoder& decoder)
-    : options_(std::move(options)), decoder_(decoder) {}
+ReplicationStream::ReplicationStream(StreamOptions options, TransactionReader& reader)
+    : options_(std::move(options)), reader_(reader) {}
 
 Status ReplicationStream::Start(std::unique_ptr<pg::Connection> connection, SourcePosition start,
                                 Lsn confirmed) {
@@ -80,16 +91,18 @@ Status ReplicationStream::Start(std::unique_ptr<pg::Connection> connection, Sour
     feedback_interval_ = std::min<Clock::duration>(feedback_interval_, timeout / 3);
   }
   connection_ = std::move(connection);
-  decoder_.StartStream(start);
-  heartbeats_ = decoder_.heartbeats();
+  MR_RETURN_IF_ERROR(reader_.StartStream(start));
+  heartbeats_ = reader_.heartbeats();
   received_ = taken_ = keepalive_end_ = start.end_lsn;
   has_pending_since_ = false;
   reply_wanted_ = false;
   confirmed_.store(std::max(confirmed.value(), confirmed_.load()), std::memory_order_release);
   sent_flush_ = this->confirmed();
-  MR_RETURN_IF_ERROR(connection_->StartCopyBoth(StartCommand(options_, start.end_lsn))
-                         .WithContext(fmt::format("start replication from slot '{}' at {}",
-                                                  options_.slot, FormatLsn(start.end_lsn))));
+  MR_RETURN_IF_ERROR(
+      connection_
+          ->StartCopyBoth(StartCommand(options_, connection_->server_version(), start.end_lsn))
+          .WithContext(fmt::format("start replication from slot '{}' at {}", options_.slot,
+                                   FormatLsn(start.end_lsn))));
   return SendFeedback(Clock::now(), true);
 }
 
@@ -100,17 +113,15 @@ void ReplicationStream::Confirm(Lsn durable) {
   }
 }
 
-bool ReplicationStream::IsFull() const {
-  return !decoder_.in_transaction() && (decoder_.batch().row_count >= options_.batch_rows_max ||
-                                        decoder_.batch().byte_size >= options_.batch_bytes_max);
-}
-
 bool ReplicationStream::IsQuiet() const {
-  return !decoder_.in_transaction() && decoder_.batch().row_count == 0 && taken_ <= confirmed();
+  // A transaction that is open between its stream blocks holds no position back: it commits beyond
+  // everything that the server has sent, and would come again from its first change.
+  return !reader_.is_within() && !reader_.has_large() && !reader_.can_take() &&
+         taken_ <= confirmed();
 }
 
 std::optional<Lsn> ReplicationStream::idle_position() const {
-  const Lsn end = std::max(decoder_.end_lsn(), keepalive_end_);
+  const Lsn end = std::max(reader_.end_lsn(), keepalive_end_);
   if (!IsQuiet() || end <= taken_) {
     return std::nullopt;
   }
@@ -121,7 +132,7 @@ std::optional<Lsn> ReplicationStream::idle_position() const {
 }
 
 void ReplicationStream::Taken(Lsn end) {
-  if (decoder_.batch().row_count == 0) {
+  if (!reader_.can_take()) {
     has_pending_since_ = false;
   }
   last_idle_position_ = Clock::now();
@@ -132,9 +143,13 @@ Status ReplicationStream::Poll(milliseconds wait) {
   MR_RETURN_IF_ERROR(SendFeedbackIfDue());
   const Clock::time_point deadline = Clock::now() + wait;
   drained_bytes_ = 0;
-  while (!IsFull() && drained_bytes_ < kPollBytesMax) {
+  if (reader_.has_large() && !reader_.can_take()) {
+    MR_RETURN_IF_ERROR(reader_.DecodePart());
+    NotePending();
+  }
+  while (!reader_.is_full() && drained_bytes_ < kPollBytesMax) {
     MR_ASSIGN_OR_RETURN(const bool had_messages, DrainMessages());
-    if (IsFull() || drained_bytes_ >= kPollBytesMax) {
+    if (reader_.is_full() || drained_bytes_ >= kPollBytesMax) {
       break;
     }
     const Clock::time_point now = Clock::now();
@@ -156,13 +171,12 @@ Status ReplicationStream::Poll(milliseconds wait) {
 
 Result<bool> ReplicationStream::DrainMessages() {
   bool had_messages = false;
-  while (!IsFull() && drained_bytes_ < kPollBytesMax) {
+  while (!reader_.is_full() && drained_bytes_ < kPollBytesMax) {
     const pg::CopyRead read = connection_->TryReadCopy();
     if (read.state == pg::CopyState::kNothingYet) {
       break;
     }
     if (read.state == pg::CopyState::kEnd) {
-      decoder_.RollBackOpenTransaction();
       MR_RETURN_IF_ERROR(
           connection_->FinishCopy().WithContext(fmt::format("read from slot '{}'", options_.slot)));
       return Unavailable(
@@ -172,21 +186,27 @@ Result<bool> ReplicationStream::DrainMessages() {
     drained_bytes_ += read.bytes.size();
     MR_RETURN_IF_ERROR(HandleMessage(read.bytes));
   }
-  if (had_messages && !has_pending_since_ && decoder_.pending_rows() != 0) {
-    has_pending_since_ = true;
-    pending_since_ = Clock::now();
+  if (had_messages) {
+    NotePending();
   }
-  if (decoder_.heartbeats() != heartbeats_) {
-    heartbeats_ = decoder_.heartbeats();
+  if (reader_.heartbeats() != heartbeats_) {
+    heartbeats_ = reader_.heartbeats();
     heartbeat_seen_ = Clock::now();
   }
   return had_messages;
 }
 
+void ReplicationStream::NotePending() {
+  if (!has_pending_since_ && reader_.can_take()) {
+    has_pending_since_ = true;
+    pending_since_ = Clock::now();
+  }
+}
+
 Status ReplicationStream::HandleMessage(std::string_view message) {
   if (message.front() == 'w' && message.size() > kXLogDataHeader) [[likely]] {
     received_ = std::max(received_, Lsn(LoadBigEndian<uint64_t>(message.data() + 1)));
-    return decoder_.Decode(message.substr(kXLogDataHeader));
+    return reader_.Decode(message.substr(kXLogDataHeader));
   }
   if (message.front() == 'k' && message.size() == kKeepAliveSize) {
     return HandleKeepAlive(message.substr(1));
@@ -198,8 +218,9 @@ Status ReplicationStream::HandleKeepAlive(std::string_view body) {
   const Lsn end(LoadBigEndian<uint64_t>(body.data()));
   keepalive_seen_ = Clock::now();
   received_ = std::max(received_, end);
-  // Within a transaction a keep-alive can stand ahead of what it has still to send.
-  if (!decoder_.in_transaction()) {
+  // Within a transaction or a stream block a keep-alive can stand ahead of what it has still to
+  // send.
+  if (!reader_.is_within()) {
     keepalive_end_ = std::max(keepalive_end_, end);
   }
   if (body[16] != 0 && !reply_wanted_) {
@@ -217,8 +238,7 @@ ReplicationStream::Clock::time_point ReplicationStream::FeedbackDue() const {
   if (reply_wanted_) {
     // With everything durable at once. Otherwise a moment later: a server that shuts down asks
     // again as soon as it has an answer that does not cover what it sent.
-    const bool covers_all =
-        IsQuiet() && std::max(decoder_.end_lsn(), keepalive_end_) <= confirmed();
+    const bool covers_all = IsQuiet() && std::max(reader_.end_lsn(), keepalive_end_) <= confirmed();
     due = std::min(due, covers_all ? reply_wanted_since_ : reply_wanted_since_ + kReplyWaitMax);
   }
   return due;

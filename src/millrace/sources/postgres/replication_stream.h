@@ -11,18 +11,16 @@
 #include "millrace/clients/postgres/connection.h"
 #include "millrace/common/result.h"
 #include "millrace/model/position.h"
-#include "millrace/sources/postgres/pgoutput_decoder.h"
+#include "millrace/sources/postgres/transaction_reader.h"
 
 namespace millrace::sources::postgres {
 
 struct StreamOptions {
   std::string slot;
   std::vector<std::string> publications;
-  size_t batch_rows_max = 0;
-  size_t batch_bytes_max = 0;
 };
 
-// ReplicationStream is the walsender protocol over one connection: it feeds the decoder, answers
+// ReplicationStream is the walsender protocol over one connection: it feeds the reader, answers
 // keep-alives, and tells the server what it may forget.
 //
 // What is confirmed is only ever what Confirm() was given: never a keep-alive's position, and never
@@ -33,20 +31,21 @@ struct StreamOptions {
 //
 // Threads: one; Confirm() from any.
 //
-// Errors: kUnavailable when the connection breaks or the server stops; the decoder's otherwise.
+// Errors: kUnavailable when the connection breaks or the server stops; the reader's otherwise.
 class ReplicationStream {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `decoder` outlives the stream.
-  ReplicationStream(StreamOptions options, PgOutputDecoder& decoder);
+  // `reader` outlives the stream.
+  ReplicationStream(StreamOptions options, TransactionReader& reader);
 
   // Takes a replication connection and begins at `start`. `confirmed` is durable already.
   Status Start(std::unique_ptr<pg::Connection> connection, SourcePosition start, Lsn confirmed);
 
-  // Reads what has arrived, waiting up to `wait` for something, until the decoder's batch is full,
-  // nothing more is there, or a few MiB were read. With a full batch it reads nothing and does not
-  // wait. Feedback goes out by time in either case.
+  // Reads what has arrived, waiting up to `wait` for something, until the batch is full, nothing
+  // more is there, or a few MiB were read. With a full batch it reads nothing and does not wait; of
+  // a large transaction it makes the next part, a few MiB at a time. Feedback goes out by time in
+  // every case.
   Status Poll(std::chrono::milliseconds wait);
 
   void Confirm(Lsn durable);
@@ -57,8 +56,10 @@ class ReplicationStream {
   std::optional<Lsn> idle_position() const;
   // The pending batch, or a position, was handed over; it ends at `end`.
   void Taken(Lsn end);
+  // The end of the newest that was.
+  Lsn taken() const { return taken_; }
 
-  // When the oldest pending row was read. REQUIRES: the decoder has rows.
+  // When the oldest pending row was read. REQUIRES: the reader has a batch.
   Clock::time_point pending_since() const { return pending_since_; }
   Lsn received() const { return received_; }
   std::optional<Clock::time_point> keepalive_seen() const { return keepalive_seen_; }
@@ -68,11 +69,11 @@ class ReplicationStream {
   void Stop();
 
  private:
-  bool IsFull() const;
   // Everything handed over is confirmed, and nothing of ours is half read.
   bool IsQuiet() const;
   // Messages that libpq holds. True if there was one.
   Result<bool> DrainMessages();
+  void NotePending();
   Status HandleMessage(std::string_view message);
   Status HandleKeepAlive(std::string_view body);
   Status SendFeedbackIfDue();
@@ -81,7 +82,7 @@ class ReplicationStream {
 
   // Constant after construction.
   const StreamOptions options_;
-  PgOutputDecoder& decoder_;
+  TransactionReader& reader_;
 
   std::unique_ptr<pg::Connection> connection_;
   Clock::duration feedback_interval_{};

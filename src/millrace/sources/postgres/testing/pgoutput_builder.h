@@ -148,5 +148,33 @@ inline std::string LogicalMessage(bool is_transactional, std::string_view prefix
       .Raw(content)
       .bytes();
 }
+inline std::string Origin(std::string_view name) {
+  return Message('O').U64(5).CString(name).bytes();
+}
+inline std::string Type(uint32_t oid, std::string_view schema, std::string_view name) {
+  return Message('Y').U32(oid).CString(schema).CString(name).bytes();
+}
+
+inline std::string StreamStart(uint32_t xid, bool is_first) {
+  return Message('S').U32(xid).U8(is_first).bytes();
+}
+inline std::string StreamStop() { return Message('E').bytes(); }
+inline std::string StreamCommit(uint32_t xid, uint64_t commit_lsn, uint64_t end_lsn,
+                                int64_t commit_ts = 0) {
+  return Message('c')
+      .U32(xid)
+      .U8(0)
+      .U64(commit_lsn)
+      .U64(end_lsn)
+      .U64(static_cast<uint64_t>(commit_ts))
+      .bytes();
+}
+inline std::string StreamAbort(uint32_t xid, uint32_t subxid) {
+  return Message('A').U32(xid).U32(subxid).bytes();
+}
+// A message as it stands in a stream block: with the subtransaction behind its type.
+inline std::string InStream(uint32_t xid, const std::string& message) {
+  return Message(message.front()).U32(xid).Raw(std::string_view(message).substr(1)).bytes();
+}
 
 }  // namespace millrace::sources::postgres::testing
