@@ -3,13 +3,14 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 namespace millrace::sources::postgres {
 
 enum class SnapshotMode {
-  kInitial,     // read the tables once, before the stream
+  kInitial,     // read each table once
   kNever,       // changes from here on only
   kWhenNeeded,  // as kInitial
 };
@@ -27,6 +28,11 @@ struct PostgresSourceConfig {
   std::string publication;
   bool manage_publication = true;
   SnapshotMode snapshot_mode = SnapshotMode::kInitial;
+  // Connections that read tables at the same time, and rows of a chunk.
+  int snapshot_parallelism = 1;
+  uint64_t snapshot_chunk_rows = 50'000;
+  // Where what does not fit in memory waits. Nothing in it outlives the process.
+  std::string staging_directory;
   // Zero: none are written.
   std::chrono::milliseconds heartbeat_interval{10'000};
   OnSlotLost on_slot_lost = OnSlotLost::kStop;

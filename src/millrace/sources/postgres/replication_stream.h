@@ -57,6 +57,7 @@ class ReplicationStream {
   std::optional<Lsn> idle_position() const;
   // The pending batch, or a position, was handed over; it ends at `end`.
   void Taken(Lsn end);
+  Lsn taken() const { return taken_; }
 
   // When the oldest pending row was read. REQUIRES: the decoder has rows.
   Clock::time_point pending_since() const { return pending_since_; }
