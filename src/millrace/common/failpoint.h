@@ -14,9 +14,9 @@ namespace millrace::failpoint {
 inline constexpr std::array<std::string_view, 17> kAll = {
     "source.before_slot_created",
     "source.after_slot_created",
-    "source.before_snapshot_table",
+    "source.before_chunk_read",
+    "source.before_chunk_joins",
     "source.before_confirm",
-    "engine.after_snapshot_staged",
     "engine.before_commit",
     "engine.after_commit",
     "sink_writer.before_deliver",

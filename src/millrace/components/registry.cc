@@ -28,6 +28,8 @@ sources::postgres::PostgresSourceConfig SourceConfigOf(const config::PipelineCon
   source.snapshot_mode = config.source.snapshot_mode == config::SnapshotMode::kNever
                              ? sources::postgres::SnapshotMode::kNever
                              : sources::postgres::SnapshotMode::kInitial;
+  source.snapshot_parallelism = config.source.snapshot_parallelism;
+  source.snapshot_chunk_rows = config.source.snapshot_chunk_rows;
   source.heartbeat_interval = config.source.heartbeat_interval;
   source.staging_directory = config.data_dir + "/staging";
   source.batch_rows_max = config.engine.batch.rows_max;

@@ -20,9 +20,6 @@ using std::chrono::milliseconds;
 class StoredSourceState : public sources::SourceStateStore {
  public:
   explicit StoredSourceState(storage::Store& store) : store_(store) {}
-  Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) override {
-    return store_.BeginSnapshot(system_identifier, timeline);
-  }
   Status BeginSlot(uint64_t system_identifier, uint32_t timeline) override {
     return store_.BeginSlot(system_identifier, timeline);
   }
@@ -126,7 +123,7 @@ Status CaptureLoop::Serve(std::stop_token stop) {
   StoredSourceState state_store(store_);
   MR_RETURN_IF_ERROR(source_.Start(state, state_store, options_.table_roles));
   log_.Info("Source is connected",
-            {{"position", state.position ? FormatLsn(state.position->end_lsn) : "first snapshot"}});
+            {{"position", state.position ? FormatLsn(state.position->end_lsn) : "first start"}});
 
   while (!stop.stop_requested()) {
     // While something waits to be taken, look often whether the engine has become idle.
@@ -145,7 +142,7 @@ Status CaptureLoop::Serve(std::stop_token stop) {
     const bool waited =
         std::chrono::steady_clock::now() - pending.since >= options_.trigger.wait_max;
     if (is_full || waited || hand_over_.IsIdle()) {
-      std::unique_ptr<ChangeBatch> batch = source_.Take();
+      MR_ASSIGN_OR_RETURN(std::unique_ptr<ChangeBatch> batch, source_.Take());
       CountEvents(*batch, metrics_);
       hand_over_.Give(std::move(batch));
     }

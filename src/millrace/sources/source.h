@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -21,11 +22,19 @@ namespace millrace::sources {
 class SourceStateStore {
  public:
   virtual ~SourceStateStore() = default;
-  // A slot is about to be made on this server. Drops what an unfinished snapshot left behind.
-  virtual Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) = 0;
   // See storage::Store.
   virtual Status BeginSlot(uint64_t system_identifier, uint32_t timeline) = 0;
   virtual Status BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) = 0;
+};
+
+// How far a table has been read beside the stream.
+struct TableReading {
+  enum class State { kWaiting, kReading, kDone };
+  std::string table;
+  State state = State::kWaiting;
+  bool is_again = false;        // its rows were downstream before
+  uint64_t rows = 0;            // that have joined the stream
+  uint64_t rows_estimated = 0;  // that it has in all, as the server guesses; 0: it does not know
 };
 
 // For status and readiness; a snapshot of counters, read from any thread.
@@ -40,9 +49,10 @@ struct SourceStatus {
   std::optional<std::chrono::steady_clock::time_point> heartbeat_seen;
   std::optional<std::chrono::steady_clock::time_point> keepalive_seen;
   bool connected = false;
+  // Tables that are not known downstream are being read, or wait for it.
   bool snapshot_running = false;
-  uint64_t snapshot_rows = 0;
-  std::string snapshot_table;  // the one being read
+  uint64_t snapshot_rows = 0;  // that have joined since the source was opened
+  std::vector<TableReading> readings;
   std::string last_error;
 };
 
@@ -53,6 +63,8 @@ struct TableRoles {
   std::vector<std::string> snapshot_order;
   // Those that streams join; see TransactionPart.
   std::vector<std::string> lookups;
+  // The tables that the streams of a table join: those are complete before its rows are read.
+  std::map<std::string, std::vector<std::string>> joined_by;
 };
 
 // A Source reads committed transactions, in commit order, out of one database.
@@ -79,11 +91,11 @@ class Source {
   // REQUIRES: Connect() succeeded once.
   virtual std::vector<TablePtr> Tables() const = 0;
 
-  // Makes or checks publication and slot and goes on at `state.position`; without a position it
-  // begins the first snapshot, calling `store` before it makes the slot. Never starts wrong: a slot
-  // without our state, a position that the slot cannot serve, another server or timeline fail with
-  // kFailedPrecondition and the choices.
-  //
+  // Makes or checks publication and slot and goes on at `state.position`, or at the slot's beginning
+  // if there is none. Tables that `state` does not know are read beside the stream, and their rows
+  // come in its batches. `store` outlives Close(). Never starts wrong: a slot without our state, a
+  // position that the slot cannot serve, another server or timeline fail with kFailedPrecondition
+  // and the choices.
   virtual Status Start(const SourceState& state, SourceStateStore& store,
                        const TableRoles& roles) = 0;
 
@@ -106,8 +118,8 @@ class Source {
   };
   virtual PendingBatch Pending() const = 0;
 
-  // Hands over the open batch. REQUIRES: Pending().can_take.
-  virtual std::unique_ptr<ChangeBatch> Take() = 0;
+  // Hands over the open batch. A failure is one of Poll(). REQUIRES: Pending().can_take.
+  virtual Result<std::unique_ptr<ChangeBatch>> Take() = 0;
 
   // Everything before `durable` may be forgotten by the server. Told to it by the next Poll();
   // never goes back. Called by the engine once a batch is durable.

@@ -40,6 +40,13 @@ void Heartbeat::StartMessages() {
   wake_.NotifyAll();
 }
 
+void Heartbeat::BeatNow() {
+  MutexLock lock(mu_);
+  is_wanted_ = true;
+  wakes_early_ = true;
+  wake_.NotifyAll();
+}
+
 Heartbeat::Reading Heartbeat::reading() const {
   MutexLock lock(mu_);
   return reading_;
@@ -76,7 +83,12 @@ Status Heartbeat::Beat(const std::stop_token& stop) {
                                                  .lock_timeout = kStatementTimeout},
                                                 stop));
   }
-  if (writes_messages_ && options_.interval > std::chrono::milliseconds(0)) {
+  bool is_wanted = false;
+  {
+    MutexLock lock(mu_);
+    is_wanted = std::exchange(is_wanted_, false);
+  }
+  if (is_wanted || (writes_messages_ && options_.interval > std::chrono::milliseconds(0))) {
     MR_ASSIGN_OR_RETURN(const pg::QueryResult written,
                         connection_->Exec(fmt::format(
                             "SELECT pg_logical_emit_message(true, {}, {})",

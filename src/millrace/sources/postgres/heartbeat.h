@@ -43,6 +43,9 @@ class Heartbeat {
 
   // Messages are written from here on; before, the stream does not read.
   void StartMessages();
+  // One is written at once, also where the interval is zero: what a snapshot waits for in the WAL
+  // is then flushed and passed by the stream.
+  void BeatNow();
   Reading reading() const;
 
  private:
@@ -62,6 +65,7 @@ class Heartbeat {
   // Guarded by mu_.
   Reading reading_ MR_GUARDED_BY(mu_);
   bool wakes_early_ MR_GUARDED_BY(mu_) = false;
+  bool is_wanted_ MR_GUARDED_BY(mu_) = false;
 
   std::jthread thread_;  // last: it uses all of the above
 };

@@ -3,13 +3,14 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
 namespace millrace::sources::postgres {
 
 enum class SnapshotMode {
-  kInitial,     // read the tables once, before the stream
+  kInitial,     // read each table once
   kNever,       // changes from here on only
   kWhenNeeded,  // as kInitial
 };
@@ -27,10 +28,14 @@ struct PostgresSourceConfig {
   std::string publication;
   bool manage_publication = true;
   SnapshotMode snapshot_mode = SnapshotMode::kInitial;
+  // Connections that read tables at the same time, and rows of a chunk.
+  int snapshot_parallelism = 1;
+  uint64_t snapshot_chunk_rows = 50'000;
   // Zero: none are written.
   std::chrono::milliseconds heartbeat_interval{10'000};
   OnSlotLost on_slot_lost = OnSlotLost::kStop;
-  // Where large transactions are staged; made if it is missing, and emptied at every start.
+  // Where what does not fit in memory waits: large transactions, tables read whole. Made if it is
+  // missing, and emptied at every start.
   std::string staging_directory;
   // The open batch takes no further transaction once it has so many rows or bytes.
   size_t batch_rows_max = 16'384;

@@ -19,6 +19,8 @@ using std::chrono::milliseconds;
 // How long an old connection of ours may still hold a slot that is to be dropped.
 constexpr milliseconds kDropSlotWait{5'000};
 constexpr milliseconds kLockTimeout{10'000};
+// How long the stream is waited for while rows may arrive beside it.
+constexpr milliseconds kSnapshotPoll{5};
 
 }  // namespace
 
@@ -64,26 +66,27 @@ std::vector<TablePtr> PostgresSource::Tables() const {
   return tables_;
 }
 
-Status PostgresSource::OrderTables(const std::vector<std::string>& snapshot_order) {
-  snapshot_tables_.clear();
-  for (const std::string& name : snapshot_order) {
+Result<std::vector<SourceTable>> PostgresSource::TablesInOrder() const {
+  std::vector<SourceTable> tables;
+  for (const std::string& name : roles_.snapshot_order) {
     const auto found =
         std::find_if(source_tables_.begin(), source_tables_.end(),
                      [&](const SourceTable& table) { return table.table->FullName() == name; });
     if (found == source_tables_.end()) {
-      return InvalidArgument(
-          fmt::format("the snapshot is to read {}, which is no table of the source", name));
+      return InvalidArgument(fmt::format("{} is to be read, which is no table of the source", name));
     }
-    snapshot_tables_.push_back(*found);
+    tables.push_back(*found);
   }
-  return Status::Ok();
+  return tables;
 }
 
 Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
                              const TableRoles& roles) {
   MR_CHECK(phase_ == Phase::kConnected);
   const Status status = [&]() -> Status {
-    MR_RETURN_IF_ERROR(OrderTables(roles.snapshot_order));
+    store_ = &store;
+    roles_ = roles;
+    notes_ = state.notes;
     MR_ASSIGN_OR_RETURN(replication_, Open(true));
     MR_ASSIGN_OR_RETURN(const SystemInfo system, IdentifySystem(*replication_));
     reader_ = std::make_unique<TransactionReader>(
@@ -95,7 +98,7 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
                                    .batch_bytes_max = config_.batch_bytes_max});
     heartbeat_ = std::make_unique<Heartbeat>(
         Heartbeat::Options{config_.url, config_.slot, config_.heartbeat_interval}, log_);
-    return state.position.has_value() ? Resume(state, system) : StartFresh(state, system, store);
+    return state.position.has_value() ? Resume(state, system) : StartFresh(state, system);
   }();
   PublishStatus(status);
   return status;
@@ -114,12 +117,11 @@ Status PostgresSource::Resume(const SourceState& state, const SystemInfo& system
     log_.Warn("The server is about to remove WAL that the slot needs",
               {{"retained_wal_bytes", slot->retained_wal_bytes}});
   }
-  MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_, true));
-  return StartStreaming(*state.position, state.position->end_lsn);
+  MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_));
+  return StartStreaming(*state.position, false);
 }
 
-Status PostgresSource::StartFresh(const SourceState& state, const SystemInfo& system,
-                                  SourceStateStore& store) {
+Status PostgresSource::StartFresh(const SourceState& state, const SystemInfo& system) {
   MR_ASSIGN_OR_RETURN(const std::optional<SlotInfo> slot, ReadSlot(*control_, config_.slot));
   if (slot.has_value()) {
     if (!state.slot_pending || state.system_identifier != system.system_identifier) {
@@ -131,8 +133,8 @@ Status PostgresSource::StartFresh(const SourceState& state, const SystemInfo& sy
     log_.Info("Dropping the slot that an unfinished start left behind");
     MR_RETURN_IF_ERROR(DropSlot(*control_, config_.slot, kDropSlotWait));
   }
-  MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_, false));
-  MR_RETURN_IF_ERROR(store.BeginSnapshot(system.system_identifier, system.timeline));
+  MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_));
+  MR_RETURN_IF_ERROR(store_->BeginSlot(system.system_identifier, system.timeline));
   MR_FAILPOINT("source.before_slot_created");
   MR_RETURN_IF_ERROR(replication_->Send(CreateSlotCommand(config_.slot)));
   phase_ = Phase::kMakingSlot;
@@ -150,50 +152,33 @@ Status PostgresSource::PollSlot(milliseconds wait) {
     return row.status().WithContext(fmt::format("make replication slot '{}'", config_.slot));
   }
   MR_FAILPOINT("source.after_slot_created");
-  if (row.value().row_count() != 1 || row.value().column_count() < 3) {
+  if (row.value().row_count() != 1 || row.value().column_count() < 2) {
     return Internal("CREATE_REPLICATION_SLOT gave no row");
   }
   MR_ASSIGN_OR_RETURN(const Lsn consistent_point, ParseLsn(row.value().Text(0, 1)));
-  start_ = {Epoch(0), consistent_point};
-  return BeginSnapshot(std::string(row.value().Text(0, 2)));
+  return StartStreaming({Epoch(0), consistent_point}, true);
 }
 
-Status PostgresSource::BeginSnapshot(const std::string& snapshot) {
-  const bool reads_rows = config_.snapshot_mode != SnapshotMode::kNever;
-  snapshot_ = std::make_unique<SnapshotReader>(
-      SnapshotReader::Options{.tables = reads_rows ? snapshot_tables_ : std::vector<SourceTable>(),
-                              .position = start_,
-                              .batch_rows_max = config_.batch_rows_max,
-                              .batch_bytes_max = config_.batch_bytes_max});
-  MR_ASSIGN_OR_RETURN(std::unique_ptr<pg::Connection> reader, Open(false));
-  MR_RETURN_IF_ERROR(snapshot_->Begin(std::move(reader), snapshot));
-  // The tables are locked: what the catalog says of them now holds until they are read.
-  MR_ASSIGN_OR_RETURN(const Catalog catalog, LoadCatalog(*control_, config_));
-  for (const SourceTable& known : source_tables_) {
-    const auto found = std::find_if(
-        catalog.tables.begin(), catalog.tables.end(),
-        [&](const CatalogTable& entry) { return entry.source.table->oid == known.table->oid; });
-    if (found == catalog.tables.end() || !IsSameTable(found->source, known)) {
-      return Unavailable(fmt::format("table {} was altered or dropped as the snapshot began",
-                                     known.table->FullName()));
+Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult row, control_->Exec("SELECT pg_current_snapshot()"));
+  MR_ASSIGN_OR_RETURN(const XidSnapshot now, XidSnapshot::Parse(row.Text(0, 0)));
+  MR_ASSIGN_OR_RETURN(const std::vector<SourceNote> plan,
+                      PlanProgress(notes_, source_tables_, config_.snapshot_mode, now));
+  if (is_fresh || !plan.empty()) {
+    MR_RETURN_IF_ERROR(store_->BeginStreaming(start, plan));
+    for (const SourceNote& note : plan) {
+      if (note.text.has_value()) {
+        notes_.insert_or_assign(note.name, *note.text);
+      } else {
+        notes_.erase(note.name);
+      }
     }
   }
-  // Ends the exporting transaction: the reader holds the snapshot.
-  MR_RETURN_IF_ERROR(IdentifySystem(*replication_).status());
-  phase_ = Phase::kSnapshot;
-  log_.Info("Snapshot begins",
-            {{"tables", snapshot_tables_.size()}, {"position", FormatLsn(start_.end_lsn)}});
-  return Status::Ok();
-}
-
-Status PostgresSource::StartStreaming(SourcePosition start, Lsn confirmed) {
   auto stream = std::make_shared<ReplicationStream>(
       StreamOptions{.slot = config_.slot, .publications = publications_}, *reader_);
   // Only what was confirmed of this server's WAL counts, and no more than was handed over.
-  const Lsn known(std::max(confirmed.value(), confirmed_.load()));
+  const Lsn known(std::max(is_fresh ? 0 : start.end_lsn.value(), confirmed_.load()));
   MR_RETURN_IF_ERROR(stream->Start(std::move(replication_), start, known));
-  snapshot_.reset();
-  control_.reset();
   phase_ = Phase::kStreaming;
   {
     MutexLock lock(mu_);
@@ -203,17 +188,20 @@ Status PostgresSource::StartStreaming(SourcePosition start, Lsn confirmed) {
   stream_->Confirm(Lsn(confirmed_.load()));
   heartbeat_->StartMessages();
   log_.Info("Streaming", {{"position", FormatLsn(start.end_lsn)}});
-  return Status::Ok();
+  MR_ASSIGN_OR_RETURN(const std::vector<SourceTable> tables, TablesInOrder());
+  snapshot_ = std::make_unique<SnapshotCoordinator>(config_, log_,
+                                                    [this] { heartbeat_->BeatNow(); });
+  return snapshot_->Start(tables, roles_, notes_, std::move(control_));
 }
 
 Status PostgresSource::Step(milliseconds wait) {
   switch (phase_) {
     case Phase::kMakingSlot:
       return PollSlot(wait);
-    case Phase::kSnapshot:
-      return snapshot_->is_done() ? StartStreaming(start_, Lsn(0)) : snapshot_->Poll(wait);
     case Phase::kStreaming:
-      return stream_->Poll(wait);
+      MR_RETURN_IF_ERROR(
+          stream_->Poll(snapshot_->is_active() ? std::min(wait, kSnapshotPoll) : wait));
+      return snapshot_->Poll();
     case Phase::kClosed:
     case Phase::kConnected:
       break;
@@ -227,38 +215,39 @@ Status PostgresSource::Poll(milliseconds wait) {
   return status;
 }
 
+bool PostgresSource::HasSnapshotRows() const {
+  return snapshot_->is_active() && !reader_->has_large() && !reader_->batch().part.has_value() &&
+         snapshot_->HasRowsFor(std::max(reader_->end_lsn(), stream_->taken()));
+}
+
 Source::PendingBatch PostgresSource::Pending() const {
   PendingBatch pending;
-  if (phase_ == Phase::kSnapshot && !snapshot_->is_done()) {
-    const ChangeBatch& batch = snapshot_->batch();
-    pending = {.rows = batch.row_count,
-               .bytes = batch.byte_size,
-               .transactions = 1,
-               .can_take = snapshot_->can_take(),
-               .since = snapshot_->pending_since()};
-  } else if (phase_ == Phase::kStreaming) {
-    const ChangeBatch& batch = reader_->batch();
-    pending = {.rows = batch.row_count,
-               .bytes = batch.byte_size,
-               .transactions = batch.transactions.size(),
-               .can_take = reader_->can_take(),
-               .is_full = reader_->is_full(),
-               .since = stream_->pending_since()};
-    if (pending.rows == 0 && stream_->idle_position().has_value()) {
-      pending.can_take = true;
-      pending.position_only = true;
-      pending.since = std::chrono::steady_clock::now();
-    }
+  if (phase_ != Phase::kStreaming) {
+    return pending;
+  }
+  const ChangeBatch& batch = reader_->batch();
+  pending = {.rows = batch.row_count,
+             .bytes = batch.byte_size,
+             .transactions = batch.transactions.size(),
+             .can_take = reader_->can_take(),
+             .is_full = reader_->is_full(),
+             .since = stream_->pending_since()};
+  if (snapshot_ != nullptr && (snapshot_->has_part() || HasSnapshotRows())) {
+    pending.can_take = true;
+    pending.since = {};  // readers wait for it
+  } else if (pending.rows == 0 && stream_->idle_position().has_value()) {
+    pending.can_take = true;
+    pending.position_only = true;
+    pending.since = std::chrono::steady_clock::now();
   }
   return pending;
 }
 
-std::unique_ptr<ChangeBatch> PostgresSource::Take() {
-  if (phase_ == Phase::kSnapshot) {
-    MR_CHECK(snapshot_->can_take());
-    return snapshot_->Take();
-  }
+Result<std::unique_ptr<ChangeBatch>> PostgresSource::Take() {
   MR_CHECK(phase_ == Phase::kStreaming);
+  if (snapshot_->has_part()) {
+    return snapshot_->NextPart();
+  }
   const std::optional<Lsn> idle = stream_->idle_position();
   std::unique_ptr<ChangeBatch> batch = reader_->Take();
   if (batch->row_count == 0 && idle.has_value()) {
@@ -266,6 +255,7 @@ std::unique_ptr<ChangeBatch> PostgresSource::Take() {
   }
   // A part that is not the last has the position before its transaction, which may be an idle one.
   batch->end.end_lsn = std::max(batch->end.end_lsn, stream_->taken());
+  MR_RETURN_IF_ERROR(snapshot_->Finish(*batch));
   stream_->Taken(batch->end.end_lsn);
   return batch;
 }
@@ -283,12 +273,14 @@ void PostgresSource::Confirm(Lsn durable) {
 void PostgresSource::PublishStatus(const Status& status) {
   MutexLock lock(mu_);
   status_.connected = phase_ != Phase::kClosed && status.ok();
-  status_.snapshot_running = phase_ == Phase::kMakingSlot || phase_ == Phase::kSnapshot;
+  status_.snapshot_running = phase_ == Phase::kMakingSlot;
   if (snapshot_ != nullptr) {
-    status_.snapshot_rows = snapshot_->rows_read();
-    status_.snapshot_table = snapshot_->table_name();
-  } else {
-    status_.snapshot_table.clear();
+    status_.snapshot_rows = snapshot_->rows_joined();
+    status_.readings = snapshot_->GetReadings();
+    for (const TableReading& reading : status_.readings) {
+      status_.snapshot_running |=
+          reading.state != TableReading::State::kDone && !reading.is_again;
+    }
   }
   if (stream_ != nullptr) {
     status_.received_lsn = std::max(status_.received_lsn, stream_->received());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,21 +14,21 @@
 #include "millrace/sources/postgres/postgres_config.h"
 #include "millrace/sources/postgres/replication_stream.h"
 #include "millrace/sources/postgres/slot.h"
-#include "millrace/sources/postgres/snapshot.h"
+#include "millrace/sources/postgres/snapshot_coordinator.h"
 #include "millrace/sources/postgres/transaction_reader.h"
 #include "millrace/sources/source.h"
 #include "millrace/telemetry/log.h"
 
 namespace millrace::sources::postgres {
 
-// PostgresSource reads a PostgreSQL database through a logical replication slot with pgoutput,
-// after a first snapshot of the tables.
+// PostgresSource reads a PostgreSQL database through a logical replication slot with pgoutput, and
+// beside it the rows that tables had before.
 //
 // Start() checks that slot and data_dir belong together, or begins to make the slot; what takes
-// long (waiting for the slot, the snapshot, the stream) happens in Poll(), step by step:
+// long (waiting for the slot, the stream, reading tables) happens in Poll(), step by step:
 //
-//   Start -> making the slot -> snapshot -> streaming        first start
-//   Start -------------------------------> streaming         every later one
+//   Start -> making the slot -> streaming        first start
+//   Start -------------------> streaming         every later one
 //
 // The rest of the contract is in sources/source.h. Poll() with a full batch reads nothing and
 // returns at once; it still tells the server by time that it lives, so that a caller that waits for
@@ -42,22 +43,24 @@ class PostgresSource final : public Source {
   Status Start(const SourceState& state, SourceStateStore& store, const TableRoles& roles) override;
   Status Poll(std::chrono::milliseconds wait) override;
   PendingBatch Pending() const override;
-  std::unique_ptr<ChangeBatch> Take() override;
+  Result<std::unique_ptr<ChangeBatch>> Take() override;
   void Confirm(Lsn durable) override;
   SourceStatus GetStatus() const override;
   void Close() override;
 
  private:
-  enum class Phase { kClosed, kConnected, kMakingSlot, kSnapshot, kStreaming };
+  enum class Phase { kClosed, kConnected, kMakingSlot, kStreaming };
 
-  Status StartFresh(const SourceState& state, const SystemInfo& system, SourceStateStore& store);
+  Status StartFresh(const SourceState& state, const SystemInfo& system);
   Status Resume(const SourceState& state, const SystemInfo& system);
   Result<std::unique_ptr<pg::Connection>> Open(bool is_replication) const;
-  // The tables in the order of the snapshot; kInvalidArgument if the names are not ours.
-  Status OrderTables(const std::vector<std::string>& snapshot_order);
+  // The tables in the order in which they are read; kInvalidArgument if a name is not ours.
+  Result<std::vector<SourceTable>> TablesInOrder() const;
+  // Something joins the stream at the end of what is complete.
+  bool HasSnapshotRows() const;
   Status PollSlot(std::chrono::milliseconds wait);
-  Status BeginSnapshot(const std::string& snapshot);
-  Status StartStreaming(SourcePosition start, Lsn confirmed);
+  // Notes what tables are to be read, and goes on at `start`.
+  Status StartStreaming(SourcePosition start, bool is_fresh);
   Status Step(std::chrono::milliseconds wait);
   void PublishStatus(const Status& status);
 
@@ -68,14 +71,15 @@ class PostgresSource final : public Source {
   // Used by the capture thread only.
   Phase phase_ = Phase::kClosed;
   std::vector<SourceTable> source_tables_;
-  std::vector<SourceTable> snapshot_tables_;  // in the order of the snapshot
+  SourceStateStore* store_ = nullptr;
+  TableRoles roles_;
+  std::map<std::string, std::string, std::less<>> notes_;  // that are durable
   std::unique_ptr<pg::Connection> control_;
   std::unique_ptr<pg::Connection> replication_;  // until the stream takes it
   std::vector<std::string> publications_;
-  SourcePosition start_;
   std::unique_ptr<TransactionReader> reader_;
-  std::unique_ptr<SnapshotReader> snapshot_;
   std::unique_ptr<Heartbeat> heartbeat_;
+  std::unique_ptr<SnapshotCoordinator> snapshot_;
 
   // The newest Confirm(), also while there is no stream.
   std::atomic<uint64_t> confirmed_{0};

@@ -11,7 +11,6 @@
 
 #include "millrace/clients/postgres/quoting.h"
 #include "millrace/sources/postgres/partitions.h"
-#include "millrace/sources/postgres/slot.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -210,9 +209,6 @@ Result<PublicationPlan> PlanPublications(pg::Connection& connection,
     const bool in_all =
         table.has_usable_identity || (!config.manage_publication && all.tables.contains(oid));
     (in_all ? with_identity : without).push_back(&table);
-    if (!all.tables.contains(oid) && !inserts.tables.contains(oid)) {
-      plan.joining.push_back(table.table->FullName());
-    }
     if (!config.manage_publication) {
       MR_RETURN_IF_ERROR(CheckPartition(connection, all, table));
     }
@@ -245,17 +241,8 @@ Result<PublicationPlan> PlanPublications(pg::Connection& connection,
 
 Result<std::vector<std::string>> EnsurePublications(pg::Connection& connection,
                                                     const PostgresSourceConfig& config,
-                                                    const std::vector<SourceTable>& tables,
-                                                    bool is_resuming) {
+                                                    const std::vector<SourceTable>& tables) {
   MR_ASSIGN_OR_RETURN(PublicationPlan plan, PlanPublications(connection, config, tables));
-  if (is_resuming && !plan.joining.empty()) {
-    return FailedPrecondition(fmt::format(
-        "table {} is not in publication '{}', so that its changes since this data_dir began are "
-        "not "
-        "known, and this version cannot add a table to a running pipeline: take it out of "
-        "source.tables, or set the pipeline up again ({} on the server, then an empty data_dir)",
-        fmt::join(plan.joining, ", "), config.publication, DropSlotStatement(config.slot)));
-  }
   if (plan.statements.empty()) {
     return std::move(plan.names);
   }

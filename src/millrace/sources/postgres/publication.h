@@ -17,8 +17,6 @@ struct PublicationPlan {
   std::vector<std::string> statements;
   // The publications to name in START_REPLICATION once the statements ran.
   std::vector<std::string> names;
-  // Full names of tables that no publication of ours had.
-  std::vector<std::string> joining;
   // What `millrace check` has to say of a DBA's publication; one sentence each.
   std::vector<std::string> warnings;
 };
@@ -35,11 +33,9 @@ Result<PublicationPlan> PlanPublications(pg::Connection& connection,
                                          const std::vector<SourceTable>& tables);
 
 // Makes or alters the publications, or with manage_publication false checks them, and returns the
-// names for START_REPLICATION. `is_resuming`: the slot exists, so that a table that joins would
-// miss its earlier changes: kFailedPrecondition. kPermissionDenied with the statements for a DBA.
+// names for START_REPLICATION. kPermissionDenied with the statements for a DBA.
 Result<std::vector<std::string>> EnsurePublications(pg::Connection& connection,
                                                     const PostgresSourceConfig& config,
-                                                    const std::vector<SourceTable>& tables,
-                                                    bool is_resuming);
+                                                    const std::vector<SourceTable>& tables);
 
 }  // namespace millrace::sources::postgres

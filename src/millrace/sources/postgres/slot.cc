@@ -186,7 +186,7 @@ Status DropSlot(pg::Connection& connection, const std::string& slot,
 
 std::string CreateSlotCommand(const std::string& slot) {
   // The form without parentheses is understood from 14 to 18. Two-phase is off unless asked for.
-  return fmt::format("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput EXPORT_SNAPSHOT",
+  return fmt::format("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput NOEXPORT_SNAPSHOT",
                      pg::QuoteIdentifier(slot));
 }
 

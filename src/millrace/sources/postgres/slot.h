@@ -58,7 +58,7 @@ std::string DropSlotStatement(const std::string& slot);
 Status DropSlot(pg::Connection& connection, const std::string& slot,
                 std::chrono::milliseconds wait);
 
-// The replication command that makes the slot and exports its snapshot.
+// The replication command that makes the slot.
 std::string CreateSlotCommand(const std::string& slot);
 
 }  // namespace millrace::sources::postgres

@@ -26,6 +26,12 @@ struct SourceTable {
   std::string row_filter;
   // A column that COPY of a table does not give: generated, and published all the same.
   bool has_generated_column = false;
+
+  // The columns by which a row is known in every image of it: the primary key, or the identity index
+  // where old images have only that. Empty: none.
+  const std::vector<uint32_t>& row_key() const {
+    return table->OldImagesLackKey() ? table->identity_index : table->primary_key;
+  }
 };
 
 // The table as a SELECT or LOCK TABLE has to name it: without the rows of children, with those of

@@ -10,10 +10,6 @@ namespace millrace::sources::testing {
 // A SourceStateStore in memory, for tests of a source without a data_dir.
 class MemorySourceState final : public SourceStateStore {
  public:
-  Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) override {
-    state = {.system_identifier = system_identifier, .timeline = timeline, .slot_pending = true};
-    return Status::Ok();
-  }
   Status BeginSlot(uint64_t system_identifier, uint32_t timeline) override {
     state.system_identifier = system_identifier;
     state.timeline = timeline;
