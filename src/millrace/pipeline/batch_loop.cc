@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
+#include <numeric>
 #include <utility>
 
 #include <fmt/format.h>
@@ -41,21 +43,6 @@ Status CheckNoGaps(const TableChanges& changes) {
       changes.table->FullName()));
 }
 
-// Rows [begin, end) of an output batch, as one of its own.
-OutputBatch CutOutput(const OutputBatch& from, size_t begin, size_t end) {
-  OutputBatch part(from.stream);
-  part.transactions = from.transactions;
-  part.rows.AppendRange(from.rows, begin, end);
-  const auto cut = [&](const auto& all, auto& some) {
-    some.assign(all.begin() + static_cast<ptrdiff_t>(begin),
-                all.begin() + static_cast<ptrdiff_t>(end));
-  };
-  cut(from.ops, part.ops);
-  cut(from.transaction, part.transaction);
-  cut(from.ordinals, part.ordinals);
-  return part;
-}
-
 }  // namespace
 
 BatchLoop::BatchLoop(StreamPlan& plan, storage::Store& store, HandOver& hand_over, Options options,
@@ -81,7 +68,8 @@ Status BatchLoop::Run(std::stop_token stop) {
 }
 
 bool BatchLoop::WaitForRoom(std::stop_token stop) {
-  while (store_.OutputLogBytes() >= options_.output_log_bytes_max) {
+  // What a large transaction makes cannot be delivered before its last part.
+  while (!store_.HasOpenParts() && store_.OutputLogBytes() >= options_.output_log_bytes_max) {
     metrics_.BackpressureApplied("engine");
     log_.Warn("Output log is full, capture waits for the slowest sink",
               {{"max_bytes", options_.output_log_bytes_max}});
@@ -95,39 +83,44 @@ bool BatchLoop::WaitForRoom(std::stop_token stop) {
 
 Status BatchLoop::Process(ChangeBatch& batch) {
   const auto start = steady_clock::now();
-  std::unique_ptr<storage::StoreBatch> store_batch = store_.NewBatch();
+  MR_RETURN_IF_ERROR(BeginPart(batch));
+  const bool is_last = !batch.part || batch.part->is_last;
+  const bool has_outputs = !batch.part || batch.part->pass == TransactionPart::Pass::kChanges;
+  BatchWriter writer(store_, options_.writer, batch.end, batch.part.has_value());
   for (const std::unique_ptr<IdentityMap>& map : plan_.identity_maps) {
     MR_RETURN_IF_ERROR(
         map->BeginBatch(FindChanges(batch, map->table()),
                         batch.part ? std::optional(batch.part->pass) : std::nullopt));
   }
-  for (const std::unique_ptr<TableState>& state : plan_.table_states) {
-    MR_RETURN_IF_ERROR(state->BeginBatch(FindChanges(batch, state->table())));
+  MR_ASSIGN_OR_RETURN(const std::vector<TableState*> states, BeginStates(batch));
+  if (has_outputs) {
+    MR_RETURN_IF_ERROR(MakeOutputs(batch, writer));
   }
-  std::vector<OutputBatch> outputs;
-  MR_RETURN_IF_ERROR(MakeOutputs(batch, *store_batch, outputs));
   for (const std::unique_ptr<IdentityMap>& map : plan_.identity_maps) {
-    map->Save(*store_batch);
+    map->Save(writer.state());
   }
-  for (const std::unique_ptr<TableState>& state : plan_.table_states) {
-    state->Save(*store_batch);
+  for (TableState* state : states) {
+    state->Save(writer.state());
   }
-  AppendRecords(std::move(outputs), batch.end, *store_batch);
-  if (!batch.is_snapshot) {
-    store_batch->SetPosition(batch.end);
-  }
-  for (const SourceNote& note : batch.notes) {
-    store_batch->SetNote(note);
+  std::move(batch.notes.begin(), batch.notes.end(), std::back_inserter(notes_));
+  if (is_last) {
+    if (!batch.is_snapshot) {
+      writer.state().SetPosition(batch.end);
+    }
+    for (const SourceNote& note : notes_) {
+      writer.state().SetNote(note);
+    }
+    notes_.clear();
   }
   metrics_.BatchStageRan("compute", SecondsSince(start));
 
   MR_FAILPOINT("engine.before_commit");
   const auto commit_start = steady_clock::now();
-  MR_RETURN_IF_ERROR(store_.Commit(std::move(store_batch)));
+  MR_RETURN_IF_ERROR(writer.Commit(is_last));
   for (const std::unique_ptr<IdentityMap>& map : plan_.identity_maps) {
     map->EndBatch();
   }
-  for (const std::unique_ptr<TableState>& state : plan_.table_states) {
+  for (TableState* state : states) {
     state->EndBatch();
   }
   if (batch.snapshot_complete) {
@@ -135,10 +128,13 @@ Status BatchLoop::Process(ChangeBatch& batch) {
     MR_RETURN_IF_ERROR(store_.CompleteSnapshot(batch.end));
     log_.Info("First snapshot is complete", {{"position", FormatLsn(batch.end.end_lsn)}});
   }
-  metrics_.BatchCommitted(batch.row_count, SecondsSince(commit_start));
+  metrics_.BatchCommitted(has_outputs ? batch.row_count : 0, SecondsSince(commit_start));
   MR_FAILPOINT("engine.after_commit");
 
-  source_rows_ += batch.row_count;
+  source_rows_ += has_outputs ? batch.row_count : 0;
+  if (!is_last) {
+    return Status::Ok();
+  }
   if (!batch.transactions.empty()) {
     last_commit_ts_ = batch.transactions.back().commit_ts;
   }
@@ -148,8 +144,41 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   return Status::Ok();
 }
 
-Status BatchLoop::MakeOutputs(ChangeBatch& batch, storage::StoreBatch& store_batch,
-                              std::vector<OutputBatch>& outputs) {
+Status BatchLoop::BeginPart(const ChangeBatch& batch) {
+  const bool goes_on = batch.part && !batch.part->is_first;
+  if (goes_on && !store_.HasOpenParts()) {
+    return Internal("a part of a large transaction came before its first");
+  }
+  if (!goes_on && store_.HasOpenParts()) {
+    log_.Info("Large transaction broke off, its parts are dropped", {});
+    MR_RETURN_IF_ERROR(store_.DropParts());
+    notes_.clear();
+    for (const std::unique_ptr<TableState>& state : plan_.table_states) {
+      state->ForgetStored();
+    }
+  }
+  return Status::Ok();
+}
+
+Result<std::vector<TableState*>> BatchLoop::BeginStates(ChangeBatch& batch) {
+  const bool second_pass = batch.part && batch.part->pass == TransactionPart::Pass::kChanges;
+  std::vector<TableState*> states;
+  for (const std::unique_ptr<TableState>& state : plan_.table_states) {
+    TableChanges* changes = FindChanges(batch, state->table());
+    if (second_pass && state->keep() == TableState::Keep::kAllRows) {
+      // The first pass has applied these changes: rows join the table as it is after all of them.
+      MR_RETURN_IF_ERROR(state->BeginBatch(nullptr));
+      MR_RETURN_IF_ERROR(state->Replay().BeginBatch(changes));
+      states.push_back(&state->Replay());
+    } else {
+      MR_RETURN_IF_ERROR(state->BeginBatch(changes));
+    }
+    states.push_back(state.get());
+  }
+  return states;
+}
+
+Status BatchLoop::MakeOutputs(ChangeBatch& batch, BatchWriter& writer) {
   for (size_t i = 0; i < plan_.streams.size(); ++i) {
     const PlannedStream& planned = plan_.streams[i];
     const TableChanges* changes = FindChanges(batch, *planned.driving);
@@ -170,55 +199,13 @@ Status BatchLoop::MakeOutputs(ChangeBatch& batch, storage::StoreBatch& store_bat
     } else {
       rows.rows.AppendRange(changes->new_rows, 0, changes->new_rows.row_count());
       rows.driving_row.resize(changes->new_rows.row_count());
-      for (uint32_t row = 0; row < rows.driving_row.size(); ++row) {
-        rows.driving_row[row] = row;
-      }
+      std::iota(rows.driving_row.begin(), rows.driving_row.end(), 0);
     }
-    MR_ASSIGN_OR_RETURN(OutputBatch output,
-                        planned.outputs->Build(batch, *changes, std::move(rows), store_batch));
-    stream_rows_[i] += output.row_count();
-    if (output.row_count() != 0) {
-      outputs.push_back(std::move(output));
-    }
+    MR_ASSIGN_OR_RETURN(const size_t outputs,
+                        planned.outputs->Build(batch, *changes, std::move(rows), writer));
+    stream_rows_[i] += outputs;
   }
   return Status::Ok();
-}
-
-void BatchLoop::AppendRecords(std::vector<OutputBatch> outputs, SourcePosition position,
-                              storage::StoreBatch& store_batch) {
-  OutputRecord record;
-  record.first = store_.AppendEnd();
-  record.end = record.first;
-  record.position = position;
-  const auto flush = [&] {
-    if (!record.batches.empty()) {
-      store_batch.AppendOutput(record);
-      record.first = record.end;
-      record.batches.clear();
-    }
-  };
-  const auto add = [&](OutputBatch output) {
-    output.first_offset = record.end;
-    output.epoch = position.epoch;
-    record.end = Offset(record.end.value() + output.row_count());
-    record.batches.push_back(std::make_shared<const OutputBatch>(std::move(output)));
-  };
-  size_t rows = 0;
-  for (const OutputBatch& output : outputs) {
-    rows += output.row_count();
-  }
-  for (OutputBatch& output : outputs) {
-    if (rows <= options_.record_rows_max) {
-      add(std::move(output));
-      continue;
-    }
-    // A transaction beyond the bound: records of their own for each part of each stream.
-    for (size_t begin = 0; begin < output.row_count(); begin += options_.record_rows_max) {
-      add(CutOutput(output, begin, std::min(begin + options_.record_rows_max, output.row_count())));
-      flush();
-    }
-  }
-  flush();
 }
 
 }  // namespace millrace::pipeline

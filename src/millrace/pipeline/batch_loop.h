@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "millrace/common/status.h"
+#include "millrace/pipeline/batch_writer.h"
 #include "millrace/pipeline/hand_over.h"
 #include "millrace/pipeline/stream_plan.h"
 #include "millrace/storage/store.h"
@@ -18,14 +19,17 @@ namespace millrace::pipeline {
 // BatchLoop is the engine: it turns each change batch into outputs and state and commits both, with
 // the source position, as one synced write. Only then is the source told that it may forget.
 //
+// Parts of a large transaction (model/change_batch.h) are committed as they come and count together
+// with the last: the first pass applies the changes of joined tables to their state, the second
+// makes the outputs. A transaction that is begun anew, or not gone on with, is dropped first.
+//
 // Threads: Run() is the body of mr-engine. Counters may be read from any thread.
 class BatchLoop {
  public:
   struct Options {
     // An output log of this size makes the engine wait for the sinks.
     uint64_t output_log_bytes_max = 0;
-    // A record holds about this many rows at most: what a sink keeps in memory at a time.
-    size_t record_rows_max = 32768;
+    BatchWriter::Limits writer;
   };
 
   // `confirm` is called with each position that has become durable.
@@ -45,10 +49,10 @@ class BatchLoop {
 
  private:
   Status Process(ChangeBatch& batch);
-  Status MakeOutputs(ChangeBatch& batch, storage::StoreBatch& store_batch,
-                     std::vector<OutputBatch>& outputs);
-  void AppendRecords(std::vector<OutputBatch> outputs, SourcePosition position,
-                     storage::StoreBatch& store_batch);
+  Status BeginPart(const ChangeBatch& batch);
+  // The states that `batch` changes, having begun it.
+  Result<std::vector<TableState*>> BeginStates(ChangeBatch& batch);
+  Status MakeOutputs(ChangeBatch& batch, BatchWriter& writer);
   bool WaitForRoom(std::stop_token stop);
 
   StreamPlan& plan_;
@@ -58,6 +62,7 @@ class BatchLoop {
   const std::function<void(SourcePosition)> confirm_;
   telemetry::PipelineMetrics& metrics_;
   const telemetry::Logger log_;
+  std::vector<SourceNote> notes_;  // of the open transaction in parts
   std::atomic<TimestampMicros> last_commit_ts_ = 0;
   std::atomic<uint64_t> source_rows_ = 0;
   std::vector<std::atomic<uint64_t>> stream_rows_;

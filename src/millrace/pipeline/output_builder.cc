@@ -12,6 +12,11 @@ namespace millrace::pipeline {
 
 namespace {
 
+// Outputs that do not stand for a change of the batch, which is bounded, are handed on when they
+// are so many.
+constexpr size_t kFlushRows = 4096;
+constexpr size_t kFlushBytes = size_t{4} << 20;
+
 SchemaPtr SelectColumns(const Schema& columns, const std::vector<uint32_t>& selected) {
   Schema schema;
   for (const uint32_t column : selected) {
@@ -34,16 +39,20 @@ void AddMetadata(OutputOp op, const Change& change, OutputBatch& output) {
 
 // What one Build() works on.
 struct OutputBuilder::Run {
-  Run(OutputBatch o, StreamRows r, storage::StoreBatch& batch)
-      : output(std::move(o)), rows(std::move(r)), store_batch(batch) {}
+  Run(StreamPtr stream, const std::vector<Transaction>& transactions, StreamRows r, BatchWriter& w)
+      : output(std::move(stream)), rows(std::move(r)), writer(w) {
+    output.transactions = transactions;
+  }
 
   OutputBatch output;
   StreamRows rows;
-  storage::StoreBatch& store_batch;
+  BatchWriter& writer;
   // Address of the newest output of each key that this batch asks for or changes; nothing: no
   // output.
   StringMap<std::optional<std::string>> addresses;
-  size_t next_row = 0;  // of rows, the first that has not been passed
+  size_t next_row = 0;     // of rows, the first that has not been passed
+  bool truncated = false;  // the stored addresses are gone
+  size_t outputs = 0;      // given to the writer
 };
 
 Result<std::unique_ptr<OutputBuilder>> OutputBuilder::Make(Options options, storage::Store& store) {
@@ -75,14 +84,9 @@ std::string OutputBuilder::KeyOf(const RowBatch& driving_rows, uint32_t row) con
   return key;
 }
 
-Result<OutputBatch> OutputBuilder::Build(const ChangeBatch& batch, const TableChanges& changes,
-                                         StreamRows rows, storage::StoreBatch& store_batch) {
-  OutputBatch output(options_.stream);
-  output.transactions = batch.transactions;
-
-  const bool only_new = std::all_of(changes.changes.begin(), changes.changes.end(), [](auto& c) {
-    return c.op == ChangeOp::kInsert || c.op == ChangeOp::kRead;
-  });
+Result<size_t> OutputBuilder::Build(const ChangeBatch& batch, const TableChanges& changes,
+                                    StreamRows rows, BatchWriter& writer) {
+  Run run(options_.stream, batch.transactions, std::move(rows), writer);
   if (options_.stream->append_only) {
     for (const Change& change : changes.changes) {
       if (change.op == ChangeOp::kUpdate || change.op == ChangeOp::kDelete) {
@@ -94,28 +98,30 @@ Result<OutputBatch> OutputBuilder::Build(const ChangeBatch& batch, const TableCh
             FormatLsn(batch.transactions[change.transaction].end_lsn)));
       }
     }
-    return BuildAppended(changes, std::move(rows), std::move(output), nullptr);
+    return BuildAppended(changes, run);
   }
+  const bool only_new = std::all_of(changes.changes.begin(), changes.changes.end(), [](auto& c) {
+    return c.op == ChangeOp::kInsert || c.op == ChangeOp::kRead;
+  });
   if (only_new) {
-    return BuildAppended(changes, std::move(rows), std::move(output), &store_batch);
+    return BuildAppended(changes, run);
   }
-
-  Run run(std::move(output), std::move(rows), store_batch);
   MR_RETURN_IF_ERROR(FindOldAddresses(changes, run));
   for (const Change& change : changes.changes) {
     MR_RETURN_IF_ERROR(AddChange(change, changes, run));
   }
-  return std::move(run.output);
+  run.outputs += run.output.row_count();
+  MR_RETURN_IF_ERROR(writer.AddOutput(std::move(run.output)));
+  return run.outputs;
 }
 
 // Nothing but new rows: they are taken as they are, without a look at the state.
-Result<OutputBatch> OutputBuilder::BuildAppended(const TableChanges& changes, StreamRows rows,
-                                                 OutputBatch output,
-                                                 storage::StoreBatch* store_batch) {
+Result<size_t> OutputBuilder::BuildAppended(const TableChanges& changes, Run& run) {
+  const StreamRows& rows = run.rows;
   const size_t count = rows.driving_row.size();
-  output.ops.reserve(count);
-  output.transaction.reserve(count);
-  output.ordinals.reserve(count);
+  run.output.ops.reserve(count);
+  run.output.transaction.reserve(count);
+  run.output.ordinals.reserve(count);
   size_t next = 0;
   for (const Change& change : changes.changes) {
     if (next == count) {
@@ -124,21 +130,22 @@ Result<OutputBatch> OutputBuilder::BuildAppended(const TableChanges& changes, St
     if (change.new_row != rows.driving_row[next]) {
       continue;  // filtered out, or a truncate, which an append_only stream ignores
     }
-    AddMetadata(UpsertOp(change), change, output);
+    AddMetadata(UpsertOp(change), change, run.output);
     ++next;
   }
   MR_CHECK(next == count);
-  if (store_batch != nullptr) {
+  if (!options_.stream->append_only) {
     storage::EncodedRows keys;
     storage::EncodeKeys(rows.rows, 0, count, options_.stream->key, keys);
     storage::EncodedRows addresses;
     storage::EncodeRows(rows.rows, 0, count, address_version_, options_.address, addresses);
     for (size_t i = 0; i < count; ++i) {
-      store_batch->PutState(state_, keys[i], addresses[i]);
+      run.writer.state().PutState(state_, keys[i], addresses[i]);
     }
   }
-  output.rows = std::move(rows.rows);
-  return output;
+  run.output.rows = std::move(run.rows.rows);
+  MR_RETURN_IF_ERROR(run.writer.AddOutput(std::move(run.output)));
+  return count;
 }
 
 // Reads in one go the addresses of all rows that this batch updates or deletes.
@@ -197,7 +204,7 @@ Status OutputBuilder::AddUpsert(const Change& change, const TableChanges& change
   }
   run.output.rows.AppendRow(run.rows.rows, stream_row);
   AddMetadata(UpsertOp(change), change, run.output);
-  run.store_batch.PutState(state_, key, address);
+  run.writer.state().PutState(state_, key, address);
   newest = std::move(address);
   return Status::Ok();
 }
@@ -208,32 +215,54 @@ Status OutputBuilder::AddDelete(const std::string& key, const Change& change, Ru
     return Status::Ok();  // the stream never showed the row
   }
   MR_RETURN_IF_ERROR(AddAddressRow(OutputOp::kDelete, change, *found->second, run));
-  run.store_batch.DeleteState(state_, key);
+  run.writer.state().DeleteState(state_, key);
   found->second.reset();
   return Status::Ok();
 }
 
+// Deletes every row in key order: those that this batch has changed or asked for as they are by
+// now, the others as stored.
 Status OutputBuilder::AddTruncate(const Change& change, Run& run) {
-  // The stored rows in key order, but for those that this batch has changed; then those.
-  MR_RETURN_IF_ERROR(store_.ScanState(state_, [&](std::string_view key, std::string_view address) {
-    if (run.addresses.contains(key)) {
-      return Status::Ok();
-    }
-    run.addresses.emplace(std::string(key), std::nullopt);
-    run.store_batch.DeleteState(state_, key);
-    return AddAddressRow(OutputOp::kDelete, change, address, run);
-  }));
-  std::vector<std::string> changed;
+  std::vector<std::string> known;
   for (const auto& [key, address] : run.addresses) {
     if (address) {
-      changed.push_back(key);
+      known.push_back(key);
     }
   }
-  std::sort(changed.begin(), changed.end());
-  for (const std::string& key : changed) {
-    MR_RETURN_IF_ERROR(AddDelete(key, change, run));
+  std::sort(known.begin(), known.end());
+  auto next = known.begin();
+  const auto delete_known_until = [&](auto end) -> Status {
+    for (; next != end; ++next) {
+      MR_RETURN_IF_ERROR(AddDelete(*next, change, run));
+      MR_RETURN_IF_ERROR(FlushIfLarge(run));
+    }
+    return Status::Ok();
+  };
+  if (!run.truncated) {
+    run.writer.state().ClearState(state_);
+    run.truncated = true;
+    const auto delete_stored = [&](std::string_view key, std::string_view address) -> Status {
+      MR_RETURN_IF_ERROR(delete_known_until(std::lower_bound(next, known.end(), key)));
+      if (run.addresses.contains(key)) {
+        return Status::Ok();
+      }
+      MR_RETURN_IF_ERROR(AddAddressRow(OutputOp::kDelete, change, address, run));
+      return FlushIfLarge(run);
+    };
+    MR_RETURN_IF_ERROR(store_.ScanState(state_, delete_stored));
   }
-  return Status::Ok();
+  return delete_known_until(known.end());
+}
+
+Status OutputBuilder::FlushIfLarge(Run& run) {
+  if (run.output.row_count() < kFlushRows && run.output.rows.byte_size() < kFlushBytes) {
+    return Status::Ok();
+  }
+  OutputBatch next(options_.stream);
+  next.transactions = run.output.transactions;
+  run.outputs += run.output.row_count();
+  std::swap(next, run.output);
+  return run.writer.AddOutput(std::move(next));
 }
 
 // Appends a row of nothing but its key and its address, out of state.

@@ -11,6 +11,7 @@
 #include "millrace/common/result.h"
 #include "millrace/model/change_batch.h"
 #include "millrace/model/stream.h"
+#include "millrace/pipeline/batch_writer.h"
 #include "millrace/pipeline/table_state.h"
 #include "millrace/storage/store.h"
 
@@ -43,11 +44,12 @@ class OutputBuilder {
   const StreamPtr& stream() const { return options_.stream; }
   storage::StateTableId state() const { return state_; }
 
-  // One output batch for the driving table's `changes`, and the state changes that belong to it.
-  // `batch` is that of the changes. first_offset and epoch of the result are the caller's to set.
-  // kInvalidArgument for an update or delete in an append_only stream.
-  Result<OutputBatch> Build(const ChangeBatch& batch, const TableChanges& changes, StreamRows rows,
-                            storage::StoreBatch& store_batch);
+  // Gives `writer` the outputs of the driving table's `changes` and the state changes that belong
+  // to them, and returns their number. `batch` is that of the changes. A TRUNCATE makes an output
+  // for every row of the stream, in key order, a bounded number at a time. kInvalidArgument for an
+  // update or delete in an append_only stream.
+  Result<size_t> Build(const ChangeBatch& batch, const TableChanges& changes, StreamRows rows,
+                       BatchWriter& writer);
 
  private:
   struct Run;
@@ -55,14 +57,14 @@ class OutputBuilder {
   OutputBuilder(Options options, storage::Store& store, storage::StateTableId state,
                 const Stream& address);
 
-  Result<OutputBatch> BuildAppended(const TableChanges& changes, StreamRows rows,
-                                    OutputBatch output, storage::StoreBatch* store_batch);
+  Result<size_t> BuildAppended(const TableChanges& changes, Run& run);
   Status FindOldAddresses(const TableChanges& changes, Run& run);
   Status AddChange(const Change& change, const TableChanges& changes, Run& run);
   Status AddUpsert(const Change& change, const TableChanges& changes, uint32_t stream_row,
                    Run& run);
   Status AddDelete(const std::string& key, const Change& change, Run& run);
   Status AddTruncate(const Change& change, Run& run);
+  Status FlushIfLarge(Run& run);
   Status AddAddressRow(OutputOp op, const Change& change, std::string_view address, Run& run);
   std::string KeyOf(const RowBatch& driving_rows, uint32_t row) const;
 

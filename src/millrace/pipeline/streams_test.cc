@@ -5,7 +5,10 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
+#include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -90,6 +93,7 @@ class StreamsTest : public testing::Test {
     ASSERT_TRUE(store_->CompleteSnapshot({Epoch(0), Lsn(1)}).ok());
     Plan();
     first_transaction_ = 0;
+    confirmed_ = {};
   }
 
   void Plan() {
@@ -147,29 +151,57 @@ class StreamsTest : public testing::Test {
     ++batch.row_count;
   }
 
-  // Runs `transactions` in batches of `batch_size`.
-  void Run(const std::vector<TestTransaction>& transactions, size_t batch_size) {
+  using Batches = std::vector<std::unique_ptr<ChangeBatch>>;
+
+  // A batch of the changes [begin, end) of each of `transactions`, the first of which has `lsn`.
+  std::unique_ptr<ChangeBatch> MakeBatch(std::span<const TestTransaction> transactions,
+                                         uint64_t lsn, size_t begin = 0, size_t end = SIZE_MAX,
+                                         bool lookups_only = false) {
+    auto batch = std::make_unique<ChangeBatch>();
+    batch->tables.emplace_back(content_);
+    batch->tables.emplace_back(events_);
+    for (const TestTransaction& transaction : transactions) {
+      batch->transactions.push_back(
+          {Lsn(lsn), static_cast<TimestampMicros>(lsn), Xid(static_cast<uint32_t>(lsn))});
+      for (size_t c = begin; c < std::min(end, transaction.size()); ++c) {
+        if (!lookups_only || transaction[c].table == TestChange::Table::kContent) {
+          Append(*batch, static_cast<uint32_t>(batch->transactions.size() - 1), c + 1,
+                 transaction[c]);
+        }
+      }
+      ++lsn;
+    }
+    batch->end = {Epoch(0), batch->transactions.back().end_lsn};
+    return batch;
+  }
+
+  // A transaction in parts of about `changes` changes, cut at random.
+  Batches MakeParts(const TestTransaction& transaction, uint64_t lsn, size_t changes,
+                    std::mt19937_64& random) {
+    Batches parts;
+    for (const auto pass : {TransactionPart::Pass::kLookups, TransactionPart::Pass::kChanges}) {
+      for (size_t begin = 0; begin < transaction.size();) {
+        const size_t end = begin + 1 + random() % (2 * changes);
+        parts.push_back(MakeBatch(std::span(&transaction, 1), lsn, begin, end,
+                                  pass == TransactionPart::Pass::kLookups));
+        parts.back()->part = TransactionPart{.pass = pass};
+        begin = end;
+      }
+    }
+    parts.front()->part->is_first = true;
+    parts.back()->part->is_last = true;
+    return parts;
+  }
+
+  void RunBatches(Batches batches) {
     HandOver hand_over;
     BatchLoop loop(
-        plan_, *store_, hand_over, {.output_log_bytes_max = 1 << 30}, [](auto) {}, metrics_,
-        telemetry::Logger());
+        plan_, *store_, hand_over, {.output_log_bytes_max = 1 << 30, .writer = limits_},
+        [this](SourcePosition position) { confirmed_ = position; }, metrics_, telemetry::Logger());
     std::stop_source stop;
     Status status;
     std::thread engine([&] { status = loop.Run(stop.get_token()); });
-    for (size_t begin = 0; begin < transactions.size(); begin += batch_size) {
-      auto batch = std::make_unique<ChangeBatch>();
-      batch->tables.emplace_back(content_);
-      batch->tables.emplace_back(events_);
-      for (size_t i = begin; i < std::min(begin + batch_size, transactions.size()); ++i) {
-        const uint64_t lsn = 100 + first_transaction_ + i;
-        batch->transactions.push_back(
-            {Lsn(lsn), static_cast<TimestampMicros>(lsn), Xid(static_cast<uint32_t>(lsn))});
-        for (size_t c = 0; c < transactions[i].size(); ++c) {
-          Append(*batch, static_cast<uint32_t>(batch->transactions.size() - 1), c + 1,
-                 transactions[i][c]);
-        }
-      }
-      batch->end = {Epoch(0), batch->transactions.back().end_lsn};
+    for (std::unique_ptr<ChangeBatch>& batch : batches) {
       ASSERT_TRUE(hand_over.WaitIdle(stop.get_token()));
       hand_over.Give(std::move(batch));
     }
@@ -177,7 +209,31 @@ class StreamsTest : public testing::Test {
     stop.request_stop();
     engine.join();
     ASSERT_TRUE(status.ok()) << status.ToString();
-    first_transaction_ += transactions.size();
+  }
+
+  // Runs `transactions` in batches of `batch_size`.
+  void Run(const std::vector<TestTransaction>& transactions, size_t batch_size) {
+    Batches batches;
+    for (size_t begin = 0; begin < transactions.size(); begin += batch_size) {
+      const size_t n = std::min(batch_size, transactions.size() - begin);
+      batches.push_back(MakeBatch(std::span(transactions).subspan(begin, n), NextLsn(n)));
+    }
+    RunBatches(std::move(batches));
+  }
+
+  uint64_t NextLsn(size_t transactions) {
+    first_transaction_ += transactions;
+    return 100 + first_transaction_ - transactions;
+  }
+
+  // Opens the same data_dir again, as after a crash.
+  void Reopen(const std::string& name) {
+    plan_ = StreamPlan();
+    store_.reset();
+    auto store = storage::OpenRocksDbStore({.path = root_ / name});
+    ASSERT_TRUE(store.ok()) << store.status().ToString();
+    store_ = std::move(store).value();
+    Plan();
   }
 
   // All outputs of a stream as text: `lsn.ordinal op key/values`.
@@ -228,6 +284,8 @@ class StreamsTest : public testing::Test {
   std::unique_ptr<storage::Store> store_;
   StreamPlan plan_;
   uint64_t first_transaction_ = 0;
+  BatchWriter::Limits limits_;
+  SourcePosition confirmed_;
 };
 
 TEST_F(StreamsTest, EventsSeeTheirOwnCommitAndNothingLater) {
@@ -281,49 +339,108 @@ TEST_F(StreamsTest, UnchangedLargeValuesComeFromState) {
                           "4.1 upsert 2 " + large + " " + large));
 }
 
-// Random transactions over few keys, so that reference and driving changes collide often.
-std::vector<TestTransaction> RandomTransactions(uint64_t seed, size_t count) {
-  std::mt19937_64 random(seed);
-  const auto below = [&](uint64_t n) { return static_cast<int64_t>(random() % n); };
-  std::map<int64_t, std::string> contents;
-  std::map<int64_t, std::string> events;
-  int64_t next_event = 1;
-  std::vector<TestTransaction> transactions(count);
-  for (TestTransaction& transaction : transactions) {
-    for (int64_t n = 1 + below(5); n > 0; --n) {
-      const int64_t content = 1 + below(4);
-      const std::string text = "t" + std::to_string(below(1000));
-      const std::string kind = below(5) == 0 ? "hidden" : "k" + std::to_string(below(3));
-      const int64_t choice = below(10);
-      if (choice < 3) {
-        transaction.push_back(contents.contains(content)
-                                  ? As(ChangeOp::kUpdate, Content(content, text))
-                                  : Content(content, text));
-        contents[content] = text;
-      } else if (choice == 3 && contents.contains(content)) {
-        transaction.push_back(As(ChangeOp::kDelete, Content(content, "")));
-        contents.erase(content);
-      } else if (choice < 7 || events.empty()) {
-        transaction.push_back(Event(next_event, kind, content));
-        events[next_event++] = kind;
-      } else {
-        const auto event = std::next(events.begin(), below(events.size()));
-        if (choice == 7) {
-          transaction.push_back(As(ChangeOp::kDelete, Event(event->first, "", 0)));
-          events.erase(event);
-        } else if (choice == 8) {
-          TestChange change = As(ChangeOp::kUpdate, Event(next_event, kind, content));
-          change.old_id = event->first;
-          transaction.push_back(change);
-          events.erase(event);
-          events[next_event++] = kind;
-        } else {
-          transaction.push_back(As(ChangeOp::kUpdate, Event(event->first, kind, content)));
-        }
+// Random transactions of about `changes` changes over few keys, so that reference and driving
+// changes collide often. Large values are left out where they do not change.
+class RandomChanges {
+ public:
+  explicit RandomChanges(uint64_t seed) : random_(seed) {}
+
+  std::vector<TestTransaction> Transactions(size_t count, int64_t changes) {
+    std::vector<TestTransaction> transactions(count);
+    for (TestTransaction& transaction : transactions) {
+      for (int64_t n = 1 + Below(2 * changes - 1); n > 0; --n) {
+        transaction.push_back(Below(10) < 4 ? ContentChange() : EventChange());
       }
     }
+    return transactions;
   }
-  return transactions;
+
+ private:
+  using Rows = std::map<int64_t, std::string>;
+
+  int64_t Below(int64_t n) { return static_cast<int64_t>(random_() % static_cast<uint64_t>(n)); }
+  std::string Text(std::string text) {
+    return Below(4) == 0 ? text + std::string(2000, 'x') : std::move(text);
+  }
+  // The new value of an updated row, or that it is left out.
+  std::string Updated(const std::string& from, std::string& to, std::string text) {
+    if (from.size() >= 2000 && Below(2) == 0) {
+      to = from;
+      return "<toast>";
+    }
+    to = std::move(text);
+    return to;
+  }
+  TestChange Truncate(TestChange change, Rows& rows) {
+    rows.clear();
+    return As(ChangeOp::kTruncate, std::move(change));
+  }
+
+  TestChange ContentChange() {
+    const int64_t id = 1 + Below(4);
+    const auto row = contents_.find(id);
+    const std::string text = Text("t" + std::to_string(Below(1000)));
+    if (Below(40) == 0) {
+      return Truncate(Content(0, ""), contents_);
+    }
+    if (row == contents_.end()) {
+      contents_[id] = text;
+      return Content(id, text);
+    }
+    if (Below(4) == 0) {
+      contents_.erase(row);
+      return As(ChangeOp::kDelete, Content(id, ""));
+    }
+    const std::string from = row->second;
+    int64_t to = id;
+    if (Below(4) == 0 && !contents_.contains(1 + id % 4)) {
+      to = 1 + id % 4;
+      contents_.erase(row);
+    }
+    TestChange change = As(ChangeOp::kUpdate, Content(to, Updated(from, contents_[to], text)));
+    if (to != id) {
+      change.old_id = id;
+    }
+    return change;
+  }
+
+  TestChange EventChange() {
+    const std::string kind = Text(Below(5) == 0 ? "hidden" : "k" + std::to_string(Below(3)));
+    const int64_t content = 1 + Below(4);
+    const int64_t choice = Below(6);
+    if (Below(60) == 0) {
+      return Truncate(Event(0, "", 0), events_);
+    }
+    if (choice < 3 || events_.empty()) {
+      events_[next_event_] = kind;
+      return Event(next_event_++, kind, content);
+    }
+    const auto row = std::next(events_.begin(), Below(static_cast<int64_t>(events_.size())));
+    const auto [id, from] = *row;
+    if (choice == 3) {
+      events_.erase(row);
+      return As(ChangeOp::kDelete, Event(id, "", 0));
+    }
+    int64_t to = id;
+    if (choice == 4) {
+      events_.erase(row);
+      to = next_event_++;
+    }
+    TestChange change = As(ChangeOp::kUpdate, Event(to, Updated(from, events_[to], kind), content));
+    if (to != id) {
+      change.old_id = id;
+    }
+    return change;
+  }
+
+  std::mt19937_64 random_;
+  Rows contents_;
+  Rows events_;
+  int64_t next_event_ = 1;
+};
+
+std::vector<TestTransaction> RandomTransactions(uint64_t seed, size_t count, int64_t changes = 3) {
+  return RandomChanges(seed).Transactions(count, changes);
 }
 
 TEST_F(StreamsTest, OutputsDoNotDependOnBatches) {
@@ -346,18 +463,123 @@ TEST_F(StreamsTest, OutputsDoNotDependOnBatches) {
   }
 }
 
+TEST_F(StreamsTest, OutputsDoNotDependOnParts) {
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const std::vector<TestTransaction> transactions = RandomTransactions(seed, 12, 30);
+    Open(std::to_string(seed) + "_whole");
+    Run(transactions, 1);
+    const std::vector<std::string> expected = Outputs("enriched");
+    const std::vector<std::string> expected_mirror = Outputs("mirror");
+    ASSERT_GT(expected.size(), 100U);
+
+    const std::string name = std::to_string(seed) + "_parts";
+    Open(name);
+    std::mt19937_64 random(seed);
+    for (const TestTransaction& transaction : transactions) {
+      const uint64_t lsn = NextLsn(1);
+      if (random() % 3 == 0) {  // some come whole in between
+        Batches batches;
+        batches.push_back(MakeBatch(std::span(&transaction, 1), lsn));
+        RunBatches(std::move(batches));
+        continue;
+      }
+      const Offset readable = store_->ReadableEnd();
+      Batches parts = MakeParts(transaction, lsn, 5, random);
+      if (parts.size() > 1 && random() % 2 == 0) {  // the source breaks off in between
+        parts.resize(1 + random() % (parts.size() - 1));
+        RunBatches(std::move(parts));
+        EXPECT_EQ(store_->ReadableEnd(), readable);
+        EXPECT_LT(confirmed_.end_lsn, Lsn(lsn));
+        if (random() % 2 == 0) {
+          Reopen(name);
+          EXPECT_EQ(store_->AppendEnd(), readable);
+        }
+        parts = MakeParts(transaction, lsn, 5, random);
+      }
+      RunBatches(std::move(parts));
+      EXPECT_EQ(confirmed_.end_lsn, Lsn(lsn));
+      EXPECT_EQ(store_->ReadableEnd(), store_->AppendEnd());
+    }
+    EXPECT_EQ(Outputs("enriched"), expected);
+    EXPECT_EQ(Outputs("mirror"), expected_mirror);
+  }
+}
+
+TEST_F(StreamsTest, OutputsDoNotDependOnTheBoundsOfTheWriter) {
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const std::vector<TestTransaction> transactions = RandomTransactions(seed, 60);
+    limits_ = {};
+    Open(std::to_string(seed) + "_wide");
+    Run(transactions, 1);
+    const std::vector<std::string> expected = Outputs("enriched");
+    const std::vector<std::string> expected_mirror = Outputs("mirror");
+
+    limits_ = {.record_rows = 4, .record_bytes = 8192, .gathered_bytes = 1};
+    Open(std::to_string(seed) + "_narrow");
+    Run(transactions, 20);
+    EXPECT_EQ(Outputs("enriched"), expected);
+    EXPECT_EQ(Outputs("mirror"), expected_mirror);
+  }
+}
+
+TEST_F(StreamsTest, ATransactionThatFitsARecordIsInOne) {
+  limits_ = {.record_rows = 6};
+  Run(RandomTransactions(3, 200), 50);
+  std::map<uint64_t, size_t> rows;     // by end_lsn
+  std::map<uint64_t, size_t> records;  // that hold rows of it
+  size_t count = 0;
+  for (Offset at(0); at < store_->ReadableEnd(); ++count) {
+    const auto record = store_->ReadOutput(at);
+    ASSERT_TRUE(record.ok()) << record.status().ToString();
+    EXPECT_LE(record->end.value() - record->first.value(), 6U);
+    std::set<uint64_t> seen;
+    for (const OutputBatchPtr& batch : record->batches) {
+      for (size_t row = 0; row < batch->row_count(); ++row) {
+        const uint64_t lsn = batch->VersionOf(row).end_lsn.value();
+        records[lsn] += seen.insert(lsn).second ? 1 : 0;
+        ++rows[lsn];
+      }
+    }
+    at = record->end;
+  }
+  size_t larger = 0;
+  for (const auto& [lsn, n] : rows) {
+    larger += n > 6 ? 1 : 0;
+    EXPECT_TRUE(n > 6 || records[lsn] == 1) << lsn;
+  }
+  EXPECT_GT(larger, 0U);
+  EXPECT_LT(count, rows.size());  // small ones share a record
+}
+
+TEST_F(StreamsTest, ATruncateOfManyRowsIsCommittedInParts) {
+  TestTransaction inserts;
+  for (int64_t id = 1; id <= 20'000; ++id) {
+    inserts.push_back(Event(id, "play", 0));
+  }
+  Run({inserts}, 1);
+  limits_ = {.gathered_bytes = 100'000};
+  Run({{Event(30'000, "play", 0), As(ChangeOp::kTruncate, Event(0, "", 0)), Event(7, "play", 0)}},
+      1);
+  const std::vector<std::string> outputs = Outputs("enriched");
+  ASSERT_EQ(outputs.size(), 20'000U + 1 + 20'001 + 1);
+  EXPECT_EQ(outputs[20'000], "1.1 upsert 30000 play -");
+  EXPECT_EQ(outputs[20'001], "1.2 delete 1 play -");
+  EXPECT_EQ(outputs[40'001], "1.2 delete 30000 play -");
+  EXPECT_EQ(outputs[40'002], "1.3 upsert 7 play -");
+  Run({{As(ChangeOp::kDelete, Event(8, "", 0)), As(ChangeOp::kDelete, Event(7, "", 0))}}, 1);
+  EXPECT_EQ(Outputs("enriched").back(), "2.2 delete 7 play -");
+  EXPECT_EQ(Outputs("enriched").size(), outputs.size() + 1);
+}
+
 TEST_F(StreamsTest, StateSurvivesReopening) {
   const std::vector<TestTransaction> transactions = RandomTransactions(9, 100);
   Run(transactions, 10);
   const std::vector<std::string> expected = Outputs("enriched");
   Open("reopened");
   Run({transactions.begin(), transactions.begin() + 50}, 10);
-  plan_ = StreamPlan();
-  store_.reset();
-  auto store = storage::OpenRocksDbStore({.path = root_ / "reopened"});
-  ASSERT_TRUE(store.ok()) << store.status().ToString();
-  store_ = std::move(store).value();
-  Plan();
+  Reopen("reopened");
   Run({transactions.begin() + 50, transactions.end()}, 10);
   EXPECT_EQ(Outputs("enriched"), expected);
 }

@@ -56,9 +56,7 @@ TableState::TableState(TablePtr table, Keep keep, storage::Store& store, storage
 Status TableState::BeginBatch(TableChanges* changes) {
   MR_CHECK(changes_ == nullptr && versions_.empty());
   if (cached_rows_.byte_size() + cache_index_bytes_ > cache_bytes_) {
-    cached_rows_ = RowBatch(table_->columns);
-    cache_index_.clear();
-    cache_index_bytes_ = 0;
+    ForgetStored();
   }
   changes_ = changes;
   if (changes_ == nullptr) {
@@ -73,7 +71,7 @@ Status TableState::CollectVersions() {
   for (const Change& change : changes_->changes) {
     switch (change.op) {
       case ChangeOp::kTruncate:
-        MR_RETURN_IF_ERROR(DeleteAll(change.transaction));
+        Truncate(change.transaction);
         break;
       case ChangeOp::kReadAgainBegin:
       case ChangeOp::kReadAgainEnd:
@@ -110,6 +108,9 @@ void TableState::AddVersion(std::string_view key, Version version) {
   auto found = versions_.find(key);
   if (found == versions_.end()) {
     found = versions_.emplace(std::string(key), std::vector<Version>()).first;
+    if (truncated_at_) {
+      found->second.push_back({*truncated_at_, kNoRow});
+    }
   }
   std::vector<Version>& versions = found->second;
   if (!versions.empty() && versions.back().transaction == version.transaction) {
@@ -120,23 +121,17 @@ void TableState::AddVersion(std::string_view key, Version version) {
   }
 }
 
-Status TableState::DeleteAll(uint32_t transaction) {
-  for (auto& [key, versions] : versions_) {
+void TableState::Truncate(uint32_t transaction) {
+  for (const auto& [key, versions] : versions_) {
     AddVersion(key, {transaction, kNoRow});
   }
-  return store_.ScanState(id_, [&](std::string_view key, std::string_view) {
-    AddVersion(key, {transaction, kNoRow});
-    return Status::Ok();
-  });
+  truncated_at_ = truncated_at_.value_or(transaction);
 }
 
 int TableState::VersionAt(std::string_view key, uint32_t transaction) const {
-  if (versions_.empty()) {
-    return kAsStored;
-  }
   const auto found = versions_.find(key);
   if (found == versions_.end()) {
-    return kAsStored;
+    return truncated_at_ && *truncated_at_ <= transaction ? kTruncated : kAsStored;
   }
   const std::vector<Version>& versions = found->second;
   const auto behind = std::upper_bound(
@@ -182,6 +177,9 @@ Status TableState::CacheRow(std::string_view key, std::optional<std::string_view
 }
 
 RowRef TableState::Row(std::string_view key, int version) const {
+  if (version == kTruncated) {
+    return {};
+  }
   if (version != kAsStored) {
     const uint32_t row = versions_.find(key)->second[static_cast<size_t>(version)].new_row;
     return row == kNoRow ? RowRef{} : RowRef{&changes_->new_rows, row};
@@ -302,6 +300,9 @@ void TableState::FillGaps(const GapSources& from) {
 }
 
 void TableState::Save(storage::StoreBatch& batch) {
+  if (truncated_at_) {
+    batch.ClearState(id_);
+  }
   std::string row;
   for (const auto& [key, versions] : versions_) {
     const Version& newest = versions.back();
@@ -317,6 +318,9 @@ void TableState::Save(storage::StoreBatch& batch) {
 }
 
 void TableState::EndBatch() {
+  if (truncated_at_) {
+    ForgetStored();
+  }
   for (const auto& [key, versions] : versions_) {
     const Version& newest = versions.back();
     const auto found = cache_index_.find(key);
@@ -333,7 +337,23 @@ void TableState::EndBatch() {
     }
   }
   versions_.clear();
+  truncated_at_.reset();
   changes_ = nullptr;
+}
+
+TableState& TableState::Replay() {
+  if (replay_ == nullptr) {
+    replay_.reset(new TableState(table_, Keep::kWideRows, store_, storage::ReplayOf(id_), version_,
+                                 /*cache_bytes=*/0));
+  }
+  return *replay_;
+}
+
+void TableState::ForgetStored() {
+  cached_rows_ = RowBatch(table_->columns);
+  cache_index_.clear();
+  cache_index_bytes_ = 0;
+  replay_.reset();
 }
 
 }  // namespace millrace::pipeline

@@ -40,7 +40,8 @@ struct RowRef {
 // transaction of the batch.
 //
 // Lifecycle, for each micro-batch: BeginBatch(), then any reads, then Save() into the StoreBatch,
-// and EndBatch() once that is committed.
+// and EndBatch() once that is committed. A part of a large transaction is a micro-batch like
+// others.
 //
 // Threads: the engine thread.
 class TableState {
@@ -52,6 +53,7 @@ class TableState {
                                                   size_t cache_bytes);
 
   const Table& table() const { return *table_; }
+  Keep keep() const { return keep_; }
   storage::StateTableId id() const { return id_; }
 
   // Takes the table's changes of this micro-batch, null if there are none, and fills the values
@@ -64,12 +66,12 @@ class TableState {
     uint32_t new_row = kNoRow;  // row of the changes' new_rows; kNoRow: deleted
   };
   static constexpr int kAsStored = -1;
+  static constexpr int kTruncated = -2;
 
   // The number of the version of `key` that transaction `transaction` of this batch sees: its own
-  // changes and those committed before it. kAsStored if the batch has none.
+  // changes and those committed before it. kAsStored if the batch has none, kTruncated if it has
+  // none but a TRUNCATE.
   int VersionAt(std::string_view key, uint32_t transaction) const;
-  // False: every VersionAt() is kAsStored.
-  bool has_changes() const { return !versions_.empty(); }
 
   // Makes the stored rows of `keys` ready for Row().
   Status Fetch(std::span<const std::string> keys);
@@ -81,6 +83,14 @@ class TableState {
   void Save(storage::StoreBatch& batch);
   void EndBatch();
 
+  // For a second pass over the changes of a large transaction that this state holds already: fills
+  // what PostgreSQL left out of them, as of each row, and leaves this state as it is. It has the
+  // same lifecycle as this one.
+  TableState& Replay();
+  // Forgets what it has in memory of stored rows: they are not what they were, because a large
+  // transaction was dropped.
+  void ForgetStored();
+
  private:
   static constexpr uint32_t kAbsent = UINT32_MAX;
 
@@ -88,7 +98,7 @@ class TableState {
              SchemaVersion version, size_t cache_bytes);
 
   Status CollectVersions();
-  Status DeleteAll(uint32_t transaction);
+  void Truncate(uint32_t transaction);
   void AddVersion(std::string_view key, Version version);
   Status FillUnchangedToast();
   // Where each new_row with gaps finds the row before it: at an earlier new_row, or in the state.
@@ -111,10 +121,14 @@ class TableState {
 
   TableChanges* changes_ = nullptr;
   StringMap<std::vector<Version>> versions_;
+  // The first transaction of this batch that truncates the table. From there on a row is gone if
+  // it has no version.
+  std::optional<uint32_t> truncated_at_;
   // Rows as stored before this batch, decoded; dropped whole beyond cache_bytes_.
   RowBatch cached_rows_;
   StringMap<uint32_t> cache_index_;
   size_t cache_index_bytes_ = 0;
+  std::unique_ptr<TableState> replay_;
 };
 
 }  // namespace millrace::pipeline

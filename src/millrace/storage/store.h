@@ -24,20 +24,36 @@ namespace millrace::storage {
 // a stream's outputs. Given once for each name and kept.
 using StateTableId = StrongId<uint32_t, struct StateTableIdTag>;
 
+// The rows of `table` as they were before the transaction in parts that is open, for a second pass
+// over its changes: what is put there is read there alone, and is gone with the last part.
+inline StateTableId ReplayOf(StateTableId table) {
+  return StateTableId(table.value() | (uint32_t{1} << 31));
+}
+
 // What one micro-batch changes, committed as one: state, outputs and source position cannot
 // disagree. Later changes of a key win. Not thread-safe.
+//
+// What would outgrow memory is committed in parts, each a StoreBatch, that count together: nothing
+// of them is readable by sinks, and nothing survives a restart, before the last is committed.
 class StoreBatch {
  public:
   virtual ~StoreBatch() = default;
+  // Makes the batch a part of the open transaction, or the first part of one. May be called at any
+  // time before the commit; the last call says whether this is the last part.
+  virtual void SetPart(bool is_last) = 0;
   virtual void PutState(StateTableId table, std::string_view key, std::string_view row) = 0;
   virtual void DeleteState(StateTableId table, std::string_view key) = 0;
   // Drops every row of `table` that was there before this batch.
   virtual void ClearState(StateTableId table) = 0;
   // REQUIRES: record.first is the end of the log plus what this batch has appended. Rows become
-  // readable by sinks at the commit, or for snapshot outputs when the snapshot is complete.
+  // readable by sinks at the commit, for parts at the last one's, or for snapshot outputs when the
+  // snapshot is complete.
   virtual void AppendOutput(const OutputRecord& record) = 0;
+  // REQUIRES for both: not a part, or the last.
   virtual void SetPosition(SourcePosition position) = 0;
   virtual void SetNote(const SourceNote& note) = 0;
+  // Bytes that it holds in memory.
+  virtual size_t byte_size() const = 0;
 };
 
 // How far one sink is.
@@ -50,7 +66,8 @@ struct DeliveryState {
 // Store keeps everything that survives a restart: state rows, the output log, source position and
 // delivery states. One Store a data_dir, held by a lock file for the life of the process.
 //
-// Threads: any thread may call any method; Commit() is called by the engine thread only.
+// Threads: any thread may call any method, but state is read, and Commit() and DropParts() are
+// called, by the engine thread only.
 //
 // Formats: docs/formats/. A newer format is refused with kUnsupported and the versions.
 //
@@ -86,10 +103,12 @@ class Store {
   // columns differ from the newest stored. Ids in `stream` are ignored.
   virtual Result<StreamPtr> OpenStream(const Stream& stream) = 0;
 
-  // The rows of `keys`, in their order; nothing where there is none.
+  // The rows of `keys`, in their order; nothing where there is none. State is as the newest commit
+  // left it, a part included.
   virtual Result<std::vector<std::optional<std::string>>> GetState(
       StateTableId table, std::span<const std::string> keys) = 0;
-  // Calls `row` for each row of `table` in key order until it returns a failure.
+  // Calls `row` for each row of `table` in key order until it returns a failure. The rows are those
+  // of the moment of the call: `row` may commit.
   virtual Status ScanState(
       StateTableId table,
       const std::function<Status(std::string_view key, std::string_view row)>& row) = 0;
@@ -97,12 +116,18 @@ class Store {
   virtual uint64_t ApproximateStateBytes(StateTableId table) = 0;
 
   virtual std::unique_ptr<StoreBatch> NewBatch() = 0;
-  // Applies `batch` atomically and, when it returns, durably (one fdatasync).
+  // Applies `batch` atomically and, when it returns, durably (one fdatasync). A part is durable with
+  // the last one, after which the call merges the state of all parts: a time that grows with it.
+  // kFailedPrecondition for a batch that is not a part while a transaction is open.
   virtual Status Commit(std::unique_ptr<StoreBatch> batch) = 0;
+  // A transaction in parts was begun and not ended.
+  virtual bool HasOpenParts() const = 0;
+  // Drops the open transaction's outputs and state, if there is one: its source sends it again.
+  virtual Status DropParts() = 0;
 
   // The output log's readable end: the offset that the next row gets.
   virtual Offset ReadableEnd() const = 0;
-  // The end of everything appended, a running snapshot's outputs included.
+  // The end of everything appended, outputs included that are not readable yet.
   virtual Offset AppendEnd() const = 0;
   // The oldest offset that is kept.
   virtual Offset LogBegin() const = 0;
@@ -113,6 +138,7 @@ class Store {
                              std::stop_token stop) = 0;
   // Drops records that end at or before `offset`; LogBegin() rises.
   virtual Status TruncateOutput(Offset offset) = 0;
+  // Of all records but those of the open transaction in parts.
   virtual uint64_t OutputLogBytes() const = 0;
 
   virtual Result<DeliveryState> LoadDelivery(std::string_view sink) = 0;

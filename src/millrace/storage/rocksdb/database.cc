@@ -144,12 +144,14 @@ Result<std::unique_ptr<Database>> Database::Open(const OpenOptions& options) {
   rocksdb::DBOptions db_options = MakeDbOptions(options);
   db_options.listeners.push_back(MakeErrorListener(database->latch_, options.path));
 
+  const std::shared_ptr<rocksdb::Cache> cache = MakeStateCache(options);
   const struct {
     const char* name;
     rocksdb::ColumnFamilyHandle*& handle;
     rocksdb::ColumnFamilyOptions family;
   } known[] = {{"meta", database->meta_, MakeSmallFamilyOptions()},
-               {"state", database->state_, MakeStateFamilyOptions(options)},
+               {"state", database->state_, MakeStateFamilyOptions(options, cache)},
+               {"pending", database->pending_, MakeStateFamilyOptions(options, cache)},
                {"output", database->output_, MakeOutputFamilyOptions(options)},
                {"delivery", database->delivery_, MakeSmallFamilyOptions()}};
   std::vector<rocksdb::ColumnFamilyDescriptor> families;

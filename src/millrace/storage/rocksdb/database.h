@@ -32,6 +32,7 @@ class Database {
   rocksdb::DB& db() { return *db_; }
   rocksdb::ColumnFamilyHandle* meta() { return meta_; }
   rocksdb::ColumnFamilyHandle* state() { return state_; }
+  rocksdb::ColumnFamilyHandle* pending() { return pending_; }
   rocksdb::ColumnFamilyHandle* output() { return output_; }
   rocksdb::ColumnFamilyHandle* delivery() { return delivery_; }
   // A column family that this version does not know; empty if there is none.
@@ -57,6 +58,7 @@ class Database {
   std::vector<rocksdb::ColumnFamilyHandle*> handles_;
   rocksdb::ColumnFamilyHandle* meta_ = nullptr;
   rocksdb::ColumnFamilyHandle* state_ = nullptr;
+  rocksdb::ColumnFamilyHandle* pending_ = nullptr;
   rocksdb::ColumnFamilyHandle* output_ = nullptr;
   rocksdb::ColumnFamilyHandle* delivery_ = nullptr;
   std::string unknown_family_;

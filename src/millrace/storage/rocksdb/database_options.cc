@@ -2,8 +2,8 @@
 #include "millrace/storage/rocksdb/database_options.h"
 
 #include <algorithm>
+#include <utility>
 
-#include <rocksdb/cache.h>
 #include <rocksdb/convenience.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/table.h>
@@ -59,7 +59,13 @@ rocksdb::ColumnFamilyOptions MakeSmallFamilyOptions() {
   return family;
 }
 
-rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options) {
+std::shared_ptr<rocksdb::Cache> MakeStateCache(const OpenOptions& options) {
+  return rocksdb::NewLRUCache(options.cache_bytes, -1, /*strict_capacity_limit=*/false,
+                              /*high_pri_pool_ratio=*/0.5);
+}
+
+rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options,
+                                                    std::shared_ptr<rocksdb::Cache> cache) {
   rocksdb::ColumnFamilyOptions family;
   family.write_buffer_size = std::clamp<size_t>(options.write_buffer_bytes / 4, kMiB, 64 * kMiB);
   family.max_write_buffer_number = 3;
@@ -73,8 +79,7 @@ rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options) 
   family.memtable_prefix_bloom_size_ratio = 0.05;
   family.memtable_whole_key_filtering = true;
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(options.cache_bytes, -1, /*strict_capacity_limit=*/false,
-                                           /*high_pri_pool_ratio=*/0.5);
+  table.block_cache = std::move(cache);
   table.block_size = 8 * kKiB;
   // Indexes and filters are parts of a few KiB in the same cache, so that it bounds all of it
   // however large the state grows.

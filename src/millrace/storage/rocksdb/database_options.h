@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include <rocksdb/cache.h>
 #include <rocksdb/options.h>
 
 #include "millrace/storage/rocksdb/rocksdb_store.h"
@@ -13,8 +14,12 @@ namespace millrace::storage {
 rocksdb::DBOptions MakeDbOptions(const OpenOptions& options);
 // Few and small values, read when the store opens.
 rocksdb::ColumnFamilyOptions MakeSmallFamilyOptions();
+// Blocks of state rows.
+std::shared_ptr<rocksdb::Cache> MakeStateCache(const OpenOptions& options);
 // State rows: read by key, mostly one that was used lately or one that is not there.
-rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options);
+// `cache` is MakeStateCache().
+rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options,
+                                                    std::shared_ptr<rocksdb::Cache> cache);
 // The output log: written in key order, read in key order, dropped from the front.
 rocksdb::ColumnFamilyOptions MakeOutputFamilyOptions(const OpenOptions& options);
 

@@ -83,6 +83,25 @@ Result<SnapshotMark> DecodeSnapshotMark(std::string_view bytes) {
   return AllRead(reader, mark);
 }
 
+std::string EncodePartsMark(const PartsMark& mark) {
+  std::string to;
+  AppendLittleEndian(to, mark.phase);
+  AppendLogPoint(to, mark.outputs_from);
+  return to;
+}
+
+Result<PartsMark> DecodePartsMark(std::string_view bytes) {
+  ByteReader reader(bytes);
+  MR_ASSIGN_OR_RETURN(const uint8_t phase, reader.ReadLittleEndian<uint8_t>());
+  if (phase > static_cast<uint8_t>(PartsPhase::kSealed)) {
+    return Corruption(fmt::format("a transaction in parts is in the unknown phase {}", phase));
+  }
+  PartsMark mark;
+  mark.phase = static_cast<PartsPhase>(phase);
+  MR_ASSIGN_OR_RETURN(mark.outputs_from, ReadLogPoint(reader));
+  return AllRead(reader, mark);
+}
+
 std::string EncodeSourceIdentity(const SourceIdentity& identity) {
   std::string to;
   AppendLittleEndian(to, identity.system_identifier);
@@ -155,5 +174,33 @@ Result<Offset> DecodeOutputKey(std::string_view key) {
 }
 
 void AppendStateKeyPrefix(std::string& to, uint32_t table) { AppendBigEndian(to, table); }
+
+std::string StateKeyPrefix(uint32_t table) {
+  std::string key;
+  AppendStateKeyPrefix(key, table);
+  return key;
+}
+
+std::string ClearedKey(uint32_t table) {
+  std::string key = StateKeyPrefix(kClearedTables);
+  AppendBigEndian(key, table);
+  return key;
+}
+
+Result<uint32_t> DecodeClearedTable(std::string_view key) {
+  ByteReader reader(key);
+  MR_ASSIGN_OR_RETURN(const uint32_t table, reader.ReadBigEndian<uint32_t>());
+  return AllRead(reader, table);
+}
+
+Result<std::optional<std::string_view>> DecodePending(std::string_view value) {
+  if (!value.empty() && value.front() == kPendingRow) {
+    return std::optional(value.substr(1));
+  }
+  if (value.size() == 1 && value.front() == kPendingDeleted) {
+    return std::optional<std::string_view>();
+  }
+  return Corruption("a row of the pending state is neither there nor deleted");
+}
 
 }  // namespace millrace::storage

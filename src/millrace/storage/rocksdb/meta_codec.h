@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -12,7 +13,7 @@
 
 namespace millrace::storage {
 
-// Keys and values of the column families meta, state, output and delivery; their format is
+// Keys and values of the column families meta, state, pending, output and delivery; their format is
 // docs/formats/data_dir.md and docs/formats/delivery_plan.md. Pure functions.
 
 inline constexpr uint32_t kDataDirFormat = 1;
@@ -22,6 +23,7 @@ inline constexpr std::string_view kInstanceIdKey = "instance_id";
 inline constexpr std::string_view kSourceKey = "source";
 inline constexpr std::string_view kPositionKey = "position";
 inline constexpr std::string_view kSnapshotKey = "snapshot";
+inline constexpr std::string_view kPartsKey = "parts";
 inline constexpr std::string_view kSlotKey = "slot";
 inline constexpr std::string_view kOutputBeginKey = "output_begin";
 inline constexpr std::string_view kOutputEndKey = "output_end";
@@ -49,6 +51,15 @@ struct SnapshotMark {
   LogPoint staged_from;
 };
 
+enum class PartsPhase : uint8_t { kNone = 0, kOpen = 1, kSealed = 2 };
+
+// Where a transaction that is committed in parts stands. While it is open, outputs from
+// `outputs_from` on are not readable.
+struct PartsMark {
+  PartsPhase phase = PartsPhase::kNone;
+  LogPoint outputs_from;
+};
+
 // The server that data_dir belongs to.
 struct SourceIdentity {
   uint64_t system_identifier = 0;
@@ -61,6 +72,8 @@ std::string EncodeLogPoint(const LogPoint& point);
 Result<LogPoint> DecodeLogPoint(std::string_view bytes);
 std::string EncodeSnapshotMark(const SnapshotMark& mark);
 Result<SnapshotMark> DecodeSnapshotMark(std::string_view bytes);
+std::string EncodePartsMark(const PartsMark& mark);
+Result<PartsMark> DecodePartsMark(std::string_view bytes);
 std::string EncodeSourceIdentity(const SourceIdentity& identity);
 Result<SourceIdentity> DecodeSourceIdentity(std::string_view bytes);
 std::string EncodePosition(SourcePosition position);
@@ -77,5 +90,21 @@ Result<Offset> DecodeOutputKey(std::string_view key);
 // What stands in front of every key of a state table: its id, big-endian.
 inline constexpr size_t kStateKeyPrefix = 4;
 void AppendStateKeyPrefix(std::string& to, uint32_t table);
+std::string StateKeyPrefix(uint32_t table);
+
+// The pending family has keys like those of state. This table holds, by id, the tables of which
+// every row is gone that pending does not hold; from kReplayTables on stand the tables of
+// ReplayOf().
+inline constexpr uint32_t kClearedTables = 0;
+inline constexpr uint32_t kReplayTables = uint32_t{1} << 31;
+inline constexpr uint32_t kTablesEnd = UINT32_MAX;
+std::string ClearedKey(uint32_t table);
+// The table of a ClearedKey() behind its prefix.
+Result<uint32_t> DecodeClearedTable(std::string_view key);
+// What stands in front of a row of pending.
+inline constexpr char kPendingDeleted = 0;
+inline constexpr char kPendingRow = 1;
+// The row of a pending value; nothing if it is deleted.
+Result<std::optional<std::string_view>> DecodePending(std::string_view value);
 
 }  // namespace millrace::storage

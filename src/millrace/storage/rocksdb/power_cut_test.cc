@@ -3,111 +3,22 @@
 // What is left after a power cut: of each file, what was synced. The file system below it notes how
 // much that is; a cut copies just so much into another directory.
 
-#include <filesystem>
-#include <map>
 #include <memory>
 #include <string>
 
 #include <gtest/gtest.h>
 #include <rocksdb/env.h>
-#include <rocksdb/file_system.h>
 
-#include "millrace/common/mutex.h"
+#include "millrace/storage/rocksdb/testing/noting_file_system.h"
 #include "millrace/storage/rocksdb/testing/store_fixture.h"
 
 namespace millrace::storage {
 namespace {
 
-namespace fs = std::filesystem;
-
-// The synced bytes of each file by its path.
-class SyncedSizes {
- public:
-  void Set(const std::string& path, uint64_t bytes) {
-    const MutexLock lock(mu_);
-    bytes_[path] = bytes;
-  }
-  void Rename(const std::string& from, const std::string& to) {
-    const MutexLock lock(mu_);
-    if (const auto it = bytes_.find(from); it != bytes_.end()) {
-      bytes_[to] = it->second;
-      bytes_.erase(it);
-    }
-  }
-  uint64_t Get(const std::string& path) const {
-    const MutexLock lock(mu_);
-    const auto it = bytes_.find(path);
-    return it == bytes_.end() ? 0 : it->second;
-  }
-
- private:
-  mutable Mutex mu_;
-  std::map<std::string, uint64_t> bytes_ MR_GUARDED_BY(mu_);
-};
-
-class NotingFile final : public rocksdb::FSWritableFileOwnerWrapper {
- public:
-  NotingFile(std::unique_ptr<rocksdb::FSWritableFile> file, std::string path, SyncedSizes& sizes)
-      : FSWritableFileOwnerWrapper(std::move(file)), path_(std::move(path)), sizes_(sizes) {
-    sizes_.Set(path_, 0);
-  }
-  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
-                           rocksdb::IODebugContext* debug) override {
-    written_ += data.size();
-    return target()->Append(data, options, debug);
-  }
-  rocksdb::IOStatus Append(const rocksdb::Slice& data, const rocksdb::IOOptions& options,
-                           const rocksdb::DataVerificationInfo& info,
-                           rocksdb::IODebugContext* debug) override {
-    written_ += data.size();
-    return target()->Append(data, options, info, debug);
-  }
-  rocksdb::IOStatus Sync(const rocksdb::IOOptions& options,
-                         rocksdb::IODebugContext* debug) override {
-    sizes_.Set(path_, written_);
-    return target()->Sync(options, debug);
-  }
-  rocksdb::IOStatus Fsync(const rocksdb::IOOptions& options,
-                          rocksdb::IODebugContext* debug) override {
-    sizes_.Set(path_, written_);
-    return target()->Fsync(options, debug);
-  }
-
- private:
-  const std::string path_;
-  SyncedSizes& sizes_;
-  uint64_t written_ = 0;
-};
-
-class NotingFileSystem final : public rocksdb::FileSystemWrapper {
- public:
-  explicit NotingFileSystem(SyncedSizes& sizes)
-      : FileSystemWrapper(rocksdb::FileSystem::Default()), sizes_(sizes) {}
-  const char* Name() const override { return "NotingFileSystem"; }
-  rocksdb::IOStatus NewWritableFile(const std::string& path, const rocksdb::FileOptions& options,
-                                    std::unique_ptr<rocksdb::FSWritableFile>* file,
-                                    rocksdb::IODebugContext* debug) override {
-    std::unique_ptr<rocksdb::FSWritableFile> opened;
-    rocksdb::IOStatus status = target()->NewWritableFile(path, options, &opened, debug);
-    if (status.ok()) {
-      *file = std::make_unique<NotingFile>(std::move(opened), path, sizes_);
-    }
-    return status;
-  }
-  rocksdb::IOStatus RenameFile(const std::string& from, const std::string& to,
-                               const rocksdb::IOOptions& options,
-                               rocksdb::IODebugContext* debug) override {
-    sizes_.Rename(from, to);
-    return target()->RenameFile(from, to, options, debug);
-  }
-
- private:
-  SyncedSizes& sizes_;
-};
-
 class PowerCutTest : public testing::StoreFixture {
  protected:
-  PowerCutTest() : env_(rocksdb::NewCompositeEnv(std::make_shared<NotingFileSystem>(sizes_))) {
+  PowerCutTest()
+      : env_(rocksdb::NewCompositeEnv(std::make_shared<testing::NotingFileSystem>(sizes_))) {
     options_.env = env_.get();
     options_.write_buffer_bytes = 4 << 20;
   }
@@ -115,13 +26,7 @@ class PowerCutTest : public testing::StoreFixture {
 
   // What a machine that is cut off at this moment has on its disk.
   std::unique_ptr<Store> OpenAfterCut() {
-    fs::create_directories(after_.path() + "/rocksdb");
-    for (const auto& entry : fs::directory_iterator(dir_.path() + "/rocksdb")) {
-      const std::string to = after_.path() + "/rocksdb/" + entry.path().filename().string();
-      fs::copy_file(entry.path(), to);
-      fs::resize_file(to, std::min<uint64_t>(entry.file_size(), sizes_.Get(entry.path())));
-    }
-    fs::permissions(after_.path(), fs::perms(0700));
+    testing::CopyAfterCrash(dir_.path(), after_.path(), &sizes_);
     OpenOptions options;
     options.path = after_.path();
     auto store = OpenRocksDbStore(options);
@@ -129,7 +34,7 @@ class PowerCutTest : public testing::StoreFixture {
     return store.ok() ? std::move(store).value() : nullptr;
   }
 
-  SyncedSizes sizes_;
+  testing::SyncedSizes sizes_;
   const std::unique_ptr<rocksdb::Env> env_;
   const testing::TempDir after_;
 };

@@ -5,38 +5,50 @@
 #include <utility>
 
 #include "millrace/common/check.h"
+#include "millrace/common/coding.h"
 
 namespace millrace::storage {
 
 namespace {
 
-// Repeats state changes and outputs into another batch.
+// Repeats what one batch holds into another; the state changes through the functions of a
+// StoreBatch, so that they find the family where they belong.
 class Repeat final : public rocksdb::WriteBatch::Handler {
  public:
-  Repeat(Database& database, rocksdb::WriteBatch& to) : database_(database), to_(to) {}
+  Repeat(Database& database, RocksDbBatch& batch) : database_(database), batch_(batch) {}
 
   rocksdb::Status PutCF(uint32_t family, const rocksdb::Slice& key,
                         const rocksdb::Slice& value) override {
-    return to_.Put(Family(family), key, value);
+    if (!IsState(family)) {
+      return batch_.write_batch().Put(Family(family), key, value);
+    }
+    batch_.PutState(TableOf(key), ToView(key).substr(kStateKeyPrefix), ToView(value));
+    return rocksdb::Status::OK();
   }
   rocksdb::Status DeleteCF(uint32_t family, const rocksdb::Slice& key) override {
-    return to_.Delete(Family(family), key);
-  }
-  rocksdb::Status DeleteRangeCF(uint32_t family, const rocksdb::Slice& begin,
-                                const rocksdb::Slice& end) override {
-    return to_.DeleteRange(Family(family), begin, end);
+    if (!IsState(family)) {
+      return batch_.write_batch().Delete(Family(family), key);
+    }
+    batch_.DeleteState(TableOf(key), ToView(key).substr(kStateKeyPrefix));
+    return rocksdb::Status::OK();
   }
 
  private:
+  bool IsState(uint32_t family) { return family == database_.state()->GetID(); }
+  static StateTableId TableOf(const rocksdb::Slice& key) {
+    return StateTableId(LoadBigEndian<uint32_t>(key.data()));
+  }
   rocksdb::ColumnFamilyHandle* Family(uint32_t id) {
-    if (id == database_.meta()->GetID()) {
-      return database_.meta();
+    for (rocksdb::ColumnFamilyHandle* family : {database_.meta(), database_.pending()}) {
+      if (id == family->GetID()) {
+        return family;
+      }
     }
-    return id == database_.state()->GetID() ? database_.state() : database_.output();
+    return database_.output();
   }
 
   Database& database_;
-  rocksdb::WriteBatch& to_;
+  RocksDbBatch& batch_;
 };
 
 // The four bytes in front of a state table's keys.
@@ -56,32 +68,55 @@ rocksdb::Status PutNote(Database& database, const SourceNote& note, rocksdb::Wri
 RocksDbBatch::RocksDbBatch(Database& database, LogPoint log_end, RecordCompression compression)
     : database_(database), compression_(compression), log_begin_(log_end), log_end_(log_end) {}
 
+void RocksDbBatch::SetPart(bool is_last) {
+  is_last_part_ = is_last;
+  if (!is_part_) {
+    is_part_ = true;
+    PutBehind(rocksdb::WriteBatch());
+  }
+}
+
+void RocksDbBatch::PutBehind(rocksdb::WriteBatch first) {
+  std::swap(first, batch_);
+  if (first.Count() != 0) {
+    Repeat repeat(database_, *this);
+    Check(first.Iterate(&repeat));
+  }
+}
+
 void RocksDbBatch::PutState(StateTableId table, std::string_view key, std::string_view row) {
   const StatePrefix prefix(table.value());
   const rocksdb::Slice key_parts[] = {prefix.bytes, ToSlice(key)};
-  const rocksdb::Slice row_part(row.data(), row.size());
-  Check(batch_.Put(database_.state(), rocksdb::SliceParts(key_parts, 2),
-                   rocksdb::SliceParts(&row_part, 1)));
+  const rocksdb::Slice row_parts[] = {{&kPendingRow, 1}, ToSlice(row)};
+  Check(is_part_ ? batch_.Put(database_.pending(), rocksdb::SliceParts(key_parts, 2),
+                              rocksdb::SliceParts(row_parts, 2))
+                 : batch_.Put(database_.state(), rocksdb::SliceParts(key_parts, 2),
+                              rocksdb::SliceParts(row_parts + 1, 1)));
 }
 
 void RocksDbBatch::DeleteState(StateTableId table, std::string_view key) {
   const StatePrefix prefix(table.value());
   const rocksdb::Slice key_parts[] = {prefix.bytes, ToSlice(key)};
-  Check(batch_.Delete(database_.state(), rocksdb::SliceParts(key_parts, 2)));
+  const rocksdb::Slice deleted(&kPendingDeleted, 1);
+  Check(is_part_ ? batch_.Put(database_.pending(), rocksdb::SliceParts(key_parts, 2),
+                              rocksdb::SliceParts(&deleted, 1))
+                 : batch_.Delete(database_.state(), rocksdb::SliceParts(key_parts, 2)));
 }
 
-void RocksDbBatch::ClearState(StateTableId table) {
-  // The range is dropped in front of everything else in the batch: rows that the batch puts stay,
-  // whether they were put before or after this call.
-  rocksdb::WriteBatch before;
-  std::swap(before, batch_);
-  const StatePrefix begin(table.value());
-  const StatePrefix end(table.value() + 1);
-  Check(batch_.DeleteRange(database_.state(), begin.bytes, end.bytes));
-  if (before.Count() != 0) {
-    Repeat repeat(database_, batch_);
-    Check(before.Iterate(&repeat));
+void RocksDbBatch::ClearState(StateTableId table) { cleared_.insert(table.value()); }
+
+// The rows are dropped in front of everything else in the batch: those that it puts stay, whether
+// they were put before or after ClearState().
+void RocksDbBatch::PutClears() {
+  rocksdb::WriteBatch clears;
+  for (const uint32_t table : cleared_) {
+    Check(clears.DeleteRange(is_part_ ? database_.pending() : database_.state(),
+                             StateKeyPrefix(table), StateKeyPrefix(table + 1)));
+    if (is_part_) {
+      Check(clears.Put(database_.pending(), ClearedKey(table), ""));
+    }
   }
+  PutBehind(std::move(clears));
 }
 
 void RocksDbBatch::AppendOutput(const OutputRecord& record) {
@@ -103,14 +138,26 @@ void RocksDbBatch::AppendOutput(const OutputRecord& record) {
   Check(batch_.Put(database_.output(), rocksdb::SliceParts(&key_part, 1),
                    rocksdb::SliceParts(value_parts, 2)));
   log_end_.bytes += sizeof(log_end_.bytes) + encoded_.size();
-  records_.push_back(record);
+  if (!is_part_) {
+    records_.push_back(record);
+  }
 }
 
 void RocksDbBatch::SetPosition(SourcePosition position) { position_ = position; }
 
 void RocksDbBatch::SetNote(const SourceNote& note) { Check(PutNote(database_, note, batch_)); }
 
-void RocksDbBatch::Finish() {
+void RocksDbBatch::Finish(const PartsMark& mark) {
+  if (!cleared_.empty()) {
+    PutClears();
+  }
+  if (is_part_) {
+    Check(batch_.Put(database_.meta(), ToSlice(kPartsKey), EncodePartsMark(mark)));
+  }
+  if (is_last_part_) {
+    Check(batch_.DeleteRange(database_.pending(), StateKeyPrefix(kReplayTables),
+                             StateKeyPrefix(kTablesEnd)));
+  }
   if (position_.has_value()) {
     Check(batch_.Put(database_.meta(), ToSlice(kPositionKey), EncodePosition(*position_)));
   }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string_view>
 #include <vector>
 
@@ -20,29 +21,37 @@ namespace millrace::storage {
 rocksdb::Status PutNote(Database& database, const SourceNote& note, rocksdb::WriteBatch& batch);
 
 // A StoreBatch that gathers in a rocksdb::WriteBatch. Records are encoded as they are appended; one
-// that cannot be encoded fails the commit.
+// that cannot be encoded fails the commit. State changes of a part go to the pending family.
 class RocksDbBatch final : public StoreBatch {
  public:
   // Outputs begin at `log_end`. `database` outlives the batch.
   RocksDbBatch(Database& database, LogPoint log_end, RecordCompression compression);
 
+  void SetPart(bool is_last) override;
   void PutState(StateTableId table, std::string_view key, std::string_view row) override;
   void DeleteState(StateTableId table, std::string_view key) override;
   void ClearState(StateTableId table) override;
   void AppendOutput(const OutputRecord& record) override;
   void SetPosition(SourcePosition position) override;
   void SetNote(const SourceNote& note) override;
+  size_t byte_size() const override { return batch_.GetDataSize(); }
 
   // For Commit(). The first failure of an append.
   const Status& status() const { return status_; }
-  // Adds what goes to the meta family.
-  void Finish();
+  // Adds what goes to the meta family; for a part, `mark` is where its transaction then stands.
+  void Finish(const PartsMark& mark);
+  bool is_part() const { return is_part_; }
+  bool is_last_part() const { return is_last_part_; }
+  const std::set<uint32_t>& cleared() const { return cleared_; }
   rocksdb::WriteBatch& write_batch() { return batch_; }
   LogPoint log_begin() const { return log_begin_; }
   LogPoint log_end() const { return log_end_; }
   const std::vector<OutputRecord>& records() const { return records_; }
 
  private:
+  // Puts everything gathered so far behind `first`.
+  void PutBehind(rocksdb::WriteBatch first);
+  void PutClears();
   // Latches a failure of the batch itself: it has outgrown RocksDB's limit.
   void Check(const rocksdb::Status& status);
 
@@ -51,6 +60,9 @@ class RocksDbBatch final : public StoreBatch {
   const LogPoint log_begin_;
   LogPoint log_end_;
   rocksdb::WriteBatch batch_;
+  bool is_part_ = false;
+  bool is_last_part_ = false;
+  std::set<uint32_t> cleared_;  // tables
   std::optional<SourcePosition> position_;
   std::vector<OutputRecord> records_;
   RecordScratch scratch_;

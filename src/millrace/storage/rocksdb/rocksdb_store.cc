@@ -18,7 +18,6 @@ namespace millrace::storage {
 
 namespace {
 
-constexpr size_t kMultiGetKeys = 256;
 // After a record that was read from disk, its followers are decoded too, up to so many bytes: a
 // sink that lags behind small records reads them in one go.
 constexpr size_t kReadAheadBytes = 256 * 1024;
@@ -208,74 +207,6 @@ StreamPtr RocksDbStore::FindStream(StreamId id, SchemaVersion version) const {
   return it == streams_.end() ? nullptr : it->second;
 }
 
-// ---- State ----
-
-Result<std::vector<std::optional<std::string>>> RocksDbStore::GetState(
-    StateTableId table, std::span<const std::string> keys) {
-  std::vector<std::optional<std::string>> rows(keys.size());
-  std::string bytes;  // the prefixed keys of one group, one behind the other
-  std::vector<rocksdb::Slice> slices;
-  std::vector<rocksdb::PinnableSlice> values(std::min(keys.size(), kMultiGetKeys));
-  std::vector<rocksdb::Status> statuses(values.size());
-  for (size_t begin = 0; begin < keys.size(); begin += kMultiGetKeys) {
-    const size_t n = std::min(kMultiGetKeys, keys.size() - begin);
-    bytes.clear();
-    for (size_t i = 0; i < n; ++i) {
-      AppendStateKeyPrefix(bytes, table.value());
-      bytes.append(keys[begin + i]);
-    }
-    slices.clear();
-    for (size_t i = 0, at = 0; i < n; ++i) {
-      slices.emplace_back(bytes.data() + at, kStateKeyPrefix + keys[begin + i].size());
-      at += slices.back().size();
-    }
-    database_->db().MultiGet(rocksdb::ReadOptions(), database_->state(), n, slices.data(),
-                             values.data(), statuses.data());
-    for (size_t i = 0; i < n; ++i) {
-      if (statuses[i].ok()) {
-        rows[begin + i].emplace(values[i].data(), values[i].size());
-      } else if (!statuses[i].IsNotFound()) {
-        return database_->ToStatus(statuses[i], "read state rows");
-      }
-      values[i].Reset();
-    }
-  }
-  return rows;
-}
-
-Status RocksDbStore::ScanState(
-    StateTableId table,
-    const std::function<Status(std::string_view key, std::string_view row)>& row) {
-  std::string begin;
-  std::string end;
-  AppendStateKeyPrefix(begin, table.value());
-  AppendStateKeyPrefix(end, table.value() + 1);
-  const rocksdb::Slice bound(end);
-  rocksdb::ReadOptions options;
-  options.iterate_upper_bound = &bound;
-  options.fill_cache = false;
-  const std::unique_ptr<rocksdb::Iterator> at(
-      database_->db().NewIterator(options, database_->state()));
-  for (at->Seek(begin); at->Valid(); at->Next()) {
-    MR_RETURN_IF_ERROR(row(ToView(at->key()).substr(kStateKeyPrefix), ToView(at->value())));
-  }
-  return database_->ToStatus(at->status(), "read state rows");
-}
-
-uint64_t RocksDbStore::ApproximateStateBytes(StateTableId table) {
-  std::string begin;
-  std::string end;
-  AppendStateKeyPrefix(begin, table.value());
-  AppendStateKeyPrefix(end, table.value() + 1);
-  const rocksdb::Range range(begin, end);
-  rocksdb::SizeApproximationOptions options;
-  options.include_memtables = true;
-  uint64_t bytes = 0;
-  const rocksdb::Status status = database_->db().GetApproximateSizes(
-      options, database_->state(), &range, /*num_ranges=*/1, &bytes);
-  return status.ok() ? bytes : 0;
-}
-
 // ---- Commit ----
 
 std::unique_ptr<StoreBatch> RocksDbStore::NewBatch() {
@@ -286,33 +217,54 @@ std::unique_ptr<StoreBatch> RocksDbStore::NewBatch() {
 Status RocksDbStore::Commit(std::unique_ptr<StoreBatch> batch) {
   const MutexLock commit_lock(commit_mu_);
   auto& gathered = static_cast<RocksDbBatch&>(*batch);
+  PartsMark mark;
   {
     const MutexLock lock(mu_);
+    mark = parts_;
     if (gathered.log_begin().offset != log_end_.offset) {
       return FailedPrecondition(
           "commit a micro-batch: the output log has another end than when the batch was made");
     }
   }
-  gathered.Finish();
+  if (mark.phase == PartsPhase::kOpen && !gathered.is_part()) {
+    return FailedPrecondition("commit a micro-batch: a transaction in parts is open");
+  }
+  if (mark.phase == PartsPhase::kNone && gathered.is_part()) {
+    mark.outputs_from = gathered.log_begin();
+  }
+  if (gathered.is_part()) {
+    mark.phase = gathered.is_last_part() ? PartsPhase::kSealed : PartsPhase::kOpen;
+  }
+  gathered.Finish(mark);
   MR_RETURN_IF_ERROR(gathered.status());
   // Before this returns, a crash leaves the batch out or, if the WAL has all of it, in; never a
-  // part.
-  MR_RETURN_IF_ERROR(
-      database_->Write(gathered.write_batch(), /*sync=*/true, "commit a micro-batch"));
+  // part. Parts that are not the last become durable with the last.
+  MR_RETURN_IF_ERROR(database_->Write(gathered.write_batch(),
+                                      /*sync=*/mark.phase != PartsPhase::kOpen,
+                                      "commit a micro-batch"));
   for (const OutputRecord& record : gathered.records()) {
     recent_.Insert(record);
   }
-  const MutexLock lock(mu_);
-  log_end_ = gathered.log_end();
-  readable_.NotifyAll();
-  return Status::Ok();
+  {
+    const MutexLock lock(mu_);
+    log_end_ = gathered.log_end();
+    parts_ = mark;
+    if (gathered.is_part()) {
+      cleared_.insert(gathered.cleared().begin(), gathered.cleared().end());
+    }
+    readable_.NotifyAll();
+  }
+  batch.reset();  // its memory, before the merge takes some
+  return mark.phase == PartsPhase::kSealed ? MergeParts() : Status::Ok();
 }
 
 // ---- Output log ----
 
 Offset RocksDbStore::ReadableEndLocked() const {
-  return snapshot_.phase == SnapshotPhase::kPending ? snapshot_.staged_from.offset
-                                                    : log_end_.offset;
+  if (snapshot_.phase == SnapshotPhase::kPending) {
+    return snapshot_.staged_from.offset;
+  }
+  return parts_.phase == PartsPhase::kOpen ? parts_.outputs_from.offset : log_end_.offset;
 }
 
 Offset RocksDbStore::ReadableEnd() const {
@@ -332,7 +284,8 @@ Offset RocksDbStore::LogBegin() const {
 
 uint64_t RocksDbStore::OutputLogBytes() const {
   const MutexLock lock(mu_);
-  return log_end_.bytes - log_begin_.bytes;
+  const LogPoint& end = parts_.phase == PartsPhase::kOpen ? parts_.outputs_from : log_end_;
+  return end.bytes - log_begin_.bytes;
 }
 
 Result<OutputRecord> RocksDbStore::ReadOutput(Offset offset) {

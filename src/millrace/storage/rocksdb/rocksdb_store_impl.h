@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -42,6 +43,8 @@ class RocksDbStore final : public Store {
   uint64_t ApproximateStateBytes(StateTableId table) override;
   std::unique_ptr<StoreBatch> NewBatch() override;
   Status Commit(std::unique_ptr<StoreBatch> batch) override;
+  bool HasOpenParts() const override;
+  Status DropParts() override;
   Offset ReadableEnd() const override;
   Offset AppendEnd() const override;
   Offset LogBegin() const override;
@@ -58,6 +61,22 @@ class RocksDbStore final : public Store {
   Status CreateFormat();
   Status LoadRegistries();
   Status LoadLog();
+  // Ends what an earlier run left: merges a sealed transaction in parts, drops an open one.
+  Status LoadParts();
+  // Puts what the sealed transaction left into state. Merging again what was merged is harmless.
+  Status MergeParts();
+  Status MergeCleared();
+  Status MergeRows();
+  // Whether reads of `table` look into the pending family, and whether that has all of its rows.
+  struct PendingView {
+    bool has_rows = false;
+    bool is_all = false;
+  };
+  PendingView PendingViewOf(StateTableId table) const;
+  // Calls `row` with the index and the value of each key that is there.
+  Status MultiGet(rocksdb::ColumnFamilyHandle* family, StateTableId table,
+                  std::span<const std::string> keys, std::span<const size_t> wanted,
+                  const std::function<Status(size_t, std::string_view)>& row);
   // The value of a key of the meta family, decoded; `absent` where there is none.
   template <typename T>
   Result<T> LoadMeta(std::string_view key, Result<T> (*decode)(std::string_view), T absent);
@@ -87,6 +106,8 @@ class RocksDbStore final : public Store {
   LogPoint log_begin_ MR_GUARDED_BY(mu_);
   LogPoint log_end_ MR_GUARDED_BY(mu_);
   SnapshotMark snapshot_ MR_GUARDED_BY(mu_);
+  PartsMark parts_ MR_GUARDED_BY(mu_);
+  std::set<uint32_t> cleared_ MR_GUARDED_BY(mu_);  // tables of which pending has all rows
   std::map<std::string, StateTableId, std::less<>> state_tables_ MR_GUARDED_BY(mu_);
   std::map<std::pair<StreamId, SchemaVersion>, StreamPtr> streams_ MR_GUARDED_BY(mu_);
   std::map<std::string, StreamPtr, std::less<>> newest_streams_ MR_GUARDED_BY(mu_);

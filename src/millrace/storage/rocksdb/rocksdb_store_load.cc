@@ -42,8 +42,8 @@ Status ForEachMeta(Database& database, std::string_view prefix,
 }
 
 Result<bool> IsEmpty(Database& database) {
-  for (rocksdb::ColumnFamilyHandle* family :
-       {database.meta(), database.state(), database.output(), database.delivery()}) {
+  for (rocksdb::ColumnFamilyHandle* family : {database.meta(), database.state(), database.pending(),
+                                              database.output(), database.delivery()}) {
     const std::unique_ptr<rocksdb::Iterator> at(
         database.db().NewIterator(rocksdb::ReadOptions(), family));
     at->SeekToFirst();
@@ -75,6 +75,9 @@ Result<T> RocksDbStore::LoadMeta(std::string_view key, Result<T> (*decode)(std::
 template Result<SourceIdentity> RocksDbStore::LoadMeta(std::string_view,
                                                        Result<SourceIdentity> (*)(std::string_view),
                                                        SourceIdentity);
+template Result<PartsMark> RocksDbStore::LoadMeta(std::string_view,
+                                                  Result<PartsMark> (*)(std::string_view),
+                                                  PartsMark);
 template Result<SnapshotMark> RocksDbStore::LoadMeta(std::string_view,
                                                      Result<SnapshotMark> (*)(std::string_view),
                                                      SnapshotMark);
@@ -109,7 +112,8 @@ Result<SourceState> RocksDbStore::LoadSourceState() {
 Status RocksDbStore::Load() {
   MR_RETURN_IF_ERROR(CheckFormat());
   MR_RETURN_IF_ERROR(LoadRegistries());
-  return LoadLog();
+  MR_RETURN_IF_ERROR(LoadLog());
+  return LoadParts();
 }
 
 Status RocksDbStore::CheckFormat() {
@@ -183,9 +187,11 @@ Status RocksDbStore::LoadLog() {
   MR_ASSIGN_OR_RETURN(snapshot_, LoadMeta(kSnapshotKey, DecodeSnapshotMark, SnapshotMark()));
   MR_ASSIGN_OR_RETURN(log_begin_, LoadMeta(kOutputBeginKey, DecodeLogPoint, LogPoint()));
   MR_ASSIGN_OR_RETURN(log_end_, LoadMeta(kOutputEndKey, DecodeLogPoint, LogPoint()));
+  MR_ASSIGN_OR_RETURN(parts_, LoadMeta(kPartsKey, DecodePartsMark, PartsMark()));
   if (log_begin_.offset > log_end_.offset || log_begin_.bytes > log_end_.bytes ||
       (snapshot_.phase == SnapshotPhase::kPending &&
-       snapshot_.staged_from.offset > log_end_.offset)) {
+       snapshot_.staged_from.offset > log_end_.offset) ||
+      (parts_.phase == PartsPhase::kOpen && parts_.outputs_from.offset > log_end_.offset)) {
     return Explain(Corruption("the output log begins behind its end"), kOpen);
   }
   // The newest record must be where the log ends: positions and records are of one commit.

@@ -31,19 +31,31 @@ std::string ValueOf(uint64_t row, uint64_t commit) {
   return fmt::format("{} of commit {}", row, commit) + std::string(row % 300, 'x');
 }
 
+// Every third commit comes in parts.
 Status CommitOne(Store& store, StateTableId table, const StreamPtr& stream, uint64_t commit) {
   auto batch = store.NewBatch();
+  const uint64_t parts = commit % 3 == 0 ? 1 + commit % kRowsPut : 1;
+  const bool in_parts = parts > 1;
   for (uint64_t i = 0; i < kRowsPut; ++i) {
     const uint64_t row = commit * kRowsPut + i;
     batch->PutState(table, KeyOf(row), ValueOf(row, commit));
     if (row >= kRowsKept) {
       batch->DeleteState(table, KeyOf(row - kRowsKept));
     }
+    if (in_parts && i + 1 < parts) {
+      batch->SetPart(/*is_last=*/false);
+      MR_RETURN_IF_ERROR(store.Commit(std::move(batch)));
+      batch = store.NewBatch();
+      batch->SetPart(/*is_last=*/false);
+    }
   }
   OutputRecord record = MakeRecord(stream, store.AppendEnd(), OutputsOf(commit), commit);
   record.position = {Epoch(0), Lsn(commit)};
   batch->AppendOutput(record);
   batch->SetPosition(record.position);
+  if (in_parts) {
+    batch->SetPart(/*is_last=*/true);
+  }
   return store.Commit(std::move(batch));
 }
 

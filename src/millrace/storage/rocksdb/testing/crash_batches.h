@@ -9,9 +9,9 @@
 
 namespace millrace::storage::testing {
 
-// Micro-batches whose every part follows from their number, so that what a crash left can be
+// Micro-batches whose every detail follows from their number, so that what a crash left can be
 // checked. Commit n appends n % 7 * 40 + 1 outputs, puts 20 rows, deletes others, and sets position
-// n.
+// n. Every third comes in parts.
 
 // Begins and completes a snapshot if there is none, then commits from the number after the newest.
 // Between commits it delivers and truncates. Returns the first failure.
