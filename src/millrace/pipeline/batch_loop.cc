@@ -100,7 +100,7 @@ Status BatchLoop::Process(ChangeBatch& batch) {
     map->Save(writer.state());
   }
   for (TableState* state : states) {
-    state->Save(writer.state());
+    MR_RETURN_IF_ERROR(state->Save(writer));
   }
   std::move(batch.notes.begin(), batch.notes.end(), std::back_inserter(notes_));
   if (is_last) {
@@ -155,6 +155,9 @@ Status BatchLoop::BeginPart(const ChangeBatch& batch) {
     notes_.clear();
     for (const std::unique_ptr<TableState>& state : plan_.table_states) {
       state->ForgetStored();
+    }
+    for (const PlannedStream& planned : plan_.streams) {
+      planned.outputs->ForgetStored();
     }
   }
   return Status::Ok();
