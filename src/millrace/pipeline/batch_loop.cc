@@ -86,12 +86,12 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   MR_RETURN_IF_ERROR(BeginPart(batch));
   const bool is_last = !batch.part || batch.part->is_last;
   const bool has_outputs = !batch.part || batch.part->pass == TransactionPart::Pass::kChanges;
+  BatchWriter writer(store_, options_.writer, batch.end, batch.part.has_value());
   for (const std::unique_ptr<IdentityMap>& map : plan_.identity_maps) {
     MR_RETURN_IF_ERROR(
         map->BeginBatch(FindChanges(batch, map->table()),
                         batch.part ? std::optional(batch.part->pass) : std::nullopt));
   }
-  BatchWriter writer(store_, options_.writer, batch.end, batch.part.has_value());
   MR_ASSIGN_OR_RETURN(const std::vector<TableState*> states, BeginStates(batch));
   if (has_outputs) {
     MR_RETURN_IF_ERROR(MakeOutputs(batch, writer));
@@ -100,7 +100,7 @@ Status BatchLoop::Process(ChangeBatch& batch) {
     map->Save(writer.state());
   }
   for (TableState* state : states) {
-    state->Save(writer.state());
+    MR_RETURN_IF_ERROR(state->Save(writer));
   }
   std::move(batch.notes.begin(), batch.notes.end(), std::back_inserter(notes_));
   if (is_last) {
@@ -155,6 +155,9 @@ Status BatchLoop::BeginPart(const ChangeBatch& batch) {
     notes_.clear();
     for (const std::unique_ptr<TableState>& state : plan_.table_states) {
       state->ForgetStored();
+    }
+    for (const PlannedStream& planned : plan_.streams) {
+      planned.outputs->ForgetStored();
     }
   }
   return Status::Ok();

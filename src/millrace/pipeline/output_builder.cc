@@ -37,6 +37,10 @@ void AddMetadata(OutputOp op, const Change& change, OutputBatch& output) {
 
 }  // namespace
 
+// Which rows are there as they were stored before a batch, of those that it does not know
+// otherwise: none, those that were seen while the table was read again, or all.
+enum class OutputBuilder::Stored { kNone, kSeen, kAll };
+
 // What one Build() works on.
 struct OutputBuilder::Run {
   Run(StreamPtr stream, const std::vector<Transaction>& transactions, StreamRows r, BatchWriter& w)
@@ -50,9 +54,9 @@ struct OutputBuilder::Run {
   // Address of the newest output of each key that this batch asks for or changes; nothing: no
   // output.
   StringMap<std::optional<std::string>> addresses;
-  size_t next_row = 0;     // of rows, the first that has not been passed
-  bool truncated = false;  // the stored addresses are gone
-  size_t outputs = 0;      // given to the writer
+  size_t next_row = 0;  // of rows, the first that has not been passed
+  Stored stored = Stored::kAll;
+  size_t outputs = 0;  // given to the writer
 };
 
 Result<std::unique_ptr<OutputBuilder>> OutputBuilder::Make(Options options, storage::Store& store) {
@@ -66,17 +70,19 @@ Result<std::unique_ptr<OutputBuilder>> OutputBuilder::Make(Options options, stor
   MR_ASSIGN_OR_RETURN(const StreamPtr registered, store.OpenStream(address));
   MR_ASSIGN_OR_RETURN(const storage::StateTableId state,
                       store.OpenStateTable("stream/" + stream.name));
+  MR_ASSIGN_OR_RETURN(SeenKeys seen, SeenKeys::Make("stream/" + stream.name, store));
   return std::unique_ptr<OutputBuilder>(
-      new OutputBuilder(std::move(options), store, state, *registered));
+      new OutputBuilder(std::move(options), store, state, *registered, std::move(seen)));
 }
 
 OutputBuilder::OutputBuilder(Options options, storage::Store& store, storage::StateTableId state,
-                             const Stream& address)
+                             const Stream& address, SeenKeys seen)
     : options_(std::move(options)),
       store_(store),
       state_(state),
       address_schema_(address.columns),
-      address_version_(address.schema_version) {}
+      address_version_(address.schema_version),
+      seen_(std::move(seen)) {}
 
 std::string OutputBuilder::KeyOf(const RowBatch& driving_rows, uint32_t row) const {
   std::string key;
@@ -100,9 +106,12 @@ Result<size_t> OutputBuilder::Build(const ChangeBatch& batch, const TableChanges
     }
     return BuildAppended(changes, run);
   }
-  const bool only_new = std::all_of(changes.changes.begin(), changes.changes.end(), [](auto& c) {
-    return c.op == ChangeOp::kInsert || c.op == ChangeOp::kRead;
-  });
+  MR_RETURN_IF_ERROR(seen_.Load());
+  const bool only_new =
+      !seen_.is_active() &&
+      std::all_of(changes.changes.begin(), changes.changes.end(), [](const Change& c) {
+        return c.op == ChangeOp::kInsert || c.op == ChangeOp::kRead;
+      });
   if (only_new) {
     return BuildAppended(changes, run);
   }
@@ -110,6 +119,7 @@ Result<size_t> OutputBuilder::Build(const ChangeBatch& batch, const TableChanges
   for (const Change& change : changes.changes) {
     MR_RETURN_IF_ERROR(AddChange(change, changes, run));
   }
+  seen_.Save(writer.state());
   run.outputs += run.output.row_count();
   MR_RETURN_IF_ERROR(writer.AddOutput(std::move(run.output)));
   return run.outputs;
@@ -148,8 +158,14 @@ Result<size_t> OutputBuilder::BuildAppended(const TableChanges& changes, Run& ru
   return count;
 }
 
-// Reads in one go the addresses of all rows that this batch updates or deletes.
+// Reads in one go the addresses of all rows that this batch updates, deletes or reads again.
 Status OutputBuilder::FindOldAddresses(const TableChanges& changes, Run& run) {
+  // A row that is new to the source may be known here, if its end was missed: that is why the table
+  // is read again.
+  const bool any_may_be_known =
+      seen_.is_active() ||
+      std::any_of(changes.changes.begin(), changes.changes.end(),
+                  [](const Change& c) { return c.op == ChangeOp::kReadAgainBegin; });
   std::vector<std::string> keys;
   const auto want = [&](std::string key) {
     if (run.addresses.emplace(key, std::nullopt).second) {
@@ -160,7 +176,7 @@ Status OutputBuilder::FindOldAddresses(const TableChanges& changes, Run& run) {
     if (change.old_row != kNoRow) {
       want(KeyOf(changes.old_rows, change.old_row));
     }
-    if (change.op == ChangeOp::kUpdate) {
+    if (change.op == ChangeOp::kUpdate || (any_may_be_known && change.new_row != kNoRow)) {
       want(KeyOf(changes.new_rows, change.new_row));
     }
   }
@@ -172,11 +188,20 @@ Status OutputBuilder::FindOldAddresses(const TableChanges& changes, Run& run) {
 }
 
 Status OutputBuilder::AddChange(const Change& change, const TableChanges& changes, Run& run) {
-  if (change.op == ChangeOp::kTruncate) {
-    return AddTruncate(change, run);
-  }
-  if (change.op == ChangeOp::kDelete) {
-    return AddDelete(KeyOf(changes.old_rows, change.old_row), change, run);
+  switch (change.op) {
+    case ChangeOp::kTruncate:
+      return AddTruncate(change, run);
+    case ChangeOp::kReadAgainBegin:
+      seen_.Begin();
+      return Status::Ok();
+    case ChangeOp::kReadAgainEnd:
+      return AddSweep(change, run);
+    case ChangeOp::kDelete:
+      return AddDelete(KeyOf(changes.old_rows, change.old_row), change, run);
+    case ChangeOp::kInsert:
+    case ChangeOp::kUpdate:
+    case ChangeOp::kRead:
+      break;
   }
   if (change.op == ChangeOp::kUpdate && change.old_row != kNoRow) {
     const std::string old_key = KeyOf(changes.old_rows, change.old_row);
@@ -205,6 +230,9 @@ Status OutputBuilder::AddUpsert(const Change& change, const TableChanges& change
   run.output.rows.AppendRow(run.rows.rows, stream_row);
   AddMetadata(UpsertOp(change), change, run.output);
   run.writer.state().PutState(state_, key, address);
+  if (seen_.is_active()) {
+    seen_.Show(key);
+  }
   newest = std::move(address);
   return Status::Ok();
 }
@@ -220,15 +248,44 @@ Status OutputBuilder::AddDelete(const std::string& key, const Change& change, Ru
   return Status::Ok();
 }
 
-// Deletes every row in key order: those that this batch has changed or asked for as they are by
-// now, the others as stored.
-Status OutputBuilder::AddTruncate(const Change& change, Run& run) {
+// The keys of the rows that are there, of those whose addresses this batch knows.
+std::vector<std::string> OutputBuilder::KnownKeys(const Run& run) {
   std::vector<std::string> known;
   for (const auto& [key, address] : run.addresses) {
     if (address) {
       known.push_back(key);
     }
   }
+  return known;
+}
+
+Status OutputBuilder::AddTruncate(const Change& change, Run& run) {
+  run.writer.state().ClearState(state_);
+  return DeleteInOrder(change, KnownKeys(run), Stored::kNone, run);
+}
+
+// Deletes what has not been shown since the table began to be read again.
+Status OutputBuilder::AddSweep(const Change& change, Run& run) {
+  if (!seen_.is_active()) {
+    return Status::Ok();
+  }
+  const std::vector<std::string> known = KnownKeys(run);
+  MR_ASSIGN_OR_RETURN(const std::vector<bool> seen, seen_.AreSeen(known));
+  std::vector<std::string> gone;
+  for (size_t i = 0; i < known.size(); ++i) {
+    if (!seen[i]) {
+      gone.push_back(known[i]);
+    }
+  }
+  const Stored left = seen_.has_begun() ? Stored::kNone : Stored::kSeen;
+  seen_.End();
+  return DeleteInOrder(change, std::move(gone), left, run);
+}
+
+// Deletes in key order the rows `known`, whose addresses this batch knows, and those whose
+// addresses it does not know until no more than `left` of them are there.
+Status OutputBuilder::DeleteInOrder(const Change& change, std::vector<std::string> known,
+                                    Stored left, Run& run) {
   std::sort(known.begin(), known.end());
   auto next = known.begin();
   const auto delete_known_until = [&](auto end) -> Status {
@@ -238,18 +295,25 @@ Status OutputBuilder::AddTruncate(const Change& change, Run& run) {
     }
     return Status::Ok();
   };
-  if (!run.truncated) {
-    run.writer.state().ClearState(state_);
-    run.truncated = true;
-    const auto delete_stored = [&](std::string_view key, std::string_view address) -> Status {
+  if (left < run.stored) {
+    SeenKeys::Scan seen(seen_);
+    const std::unique_ptr<storage::StateCursor> at = store_.ScanState(state_);
+    for (; at->Valid(); at->Next()) {
+      const std::string key(at->key());
       MR_RETURN_IF_ERROR(delete_known_until(std::lower_bound(next, known.end(), key)));
-      if (run.addresses.contains(key)) {
-        return Status::Ok();
+      const Stored row = seen.WasSeen(key) ? Stored::kSeen : Stored::kAll;
+      if (row > run.stored || row <= left || run.addresses.contains(key)) {
+        continue;
       }
-      MR_RETURN_IF_ERROR(AddAddressRow(OutputOp::kDelete, change, address, run));
-      return FlushIfLarge(run);
-    };
-    MR_RETURN_IF_ERROR(store_.ScanState(state_, delete_stored));
+      MR_RETURN_IF_ERROR(AddAddressRow(OutputOp::kDelete, change, at->row(), run));
+      if (change.op != ChangeOp::kTruncate) {  // which has cleared the state
+        run.writer.state().DeleteState(state_, key);
+      }
+      MR_RETURN_IF_ERROR(FlushIfLarge(run));
+    }
+    MR_RETURN_IF_ERROR(seen.status());
+    MR_RETURN_IF_ERROR(at->status());
+    run.stored = left;
   }
   return delete_known_until(known.end());
 }

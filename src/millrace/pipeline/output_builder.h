@@ -12,7 +12,8 @@
 #include "millrace/model/change_batch.h"
 #include "millrace/model/stream.h"
 #include "millrace/pipeline/batch_writer.h"
-#include "millrace/pipeline/table_state.h"
+#include "millrace/pipeline/seen_keys.h"
+#include "millrace/pipeline/string_map.h"
 #include "millrace/storage/store.h"
 
 namespace millrace::pipeline {
@@ -45,17 +46,19 @@ class OutputBuilder {
   storage::StateTableId state() const { return state_; }
 
   // Gives `writer` the outputs of the driving table's `changes` and the state changes that belong
-  // to them, and returns their number. `batch` is that of the changes. A TRUNCATE makes an output
-  // for every row of the stream, in key order, a bounded number at a time. kInvalidArgument for an
-  // update or delete in an append_only stream.
+  // to them, and returns their number. `batch` is that of the changes. A TRUNCATE, and the end of
+  // reading the table again, makes an output for every row that is gone, in key order, a bounded
+  // number at a time. kInvalidArgument for an update or delete in an append_only stream.
   Result<size_t> Build(const ChangeBatch& batch, const TableChanges& changes, StreamRows rows,
                        BatchWriter& writer);
+  // What is stored is not what it was, because a large transaction was dropped.
+  void ForgetStored() { seen_.ForgetStored(); }
 
  private:
   struct Run;
 
   OutputBuilder(Options options, storage::Store& store, storage::StateTableId state,
-                const Stream& address);
+                const Stream& address, SeenKeys seen);
 
   Result<size_t> BuildAppended(const TableChanges& changes, Run& run);
   Status FindOldAddresses(const TableChanges& changes, Run& run);
@@ -64,6 +67,10 @@ class OutputBuilder {
                    Run& run);
   Status AddDelete(const std::string& key, const Change& change, Run& run);
   Status AddTruncate(const Change& change, Run& run);
+  Status AddSweep(const Change& change, Run& run);
+  static std::vector<std::string> KnownKeys(const Run& run);
+  enum class Stored;
+  Status DeleteInOrder(const Change& change, std::vector<std::string> known, Stored left, Run& run);
   Status FlushIfLarge(Run& run);
   Status AddAddressRow(OutputOp op, const Change& change, std::string_view address, Run& run);
   std::string KeyOf(const RowBatch& driving_rows, uint32_t row) const;
@@ -74,6 +81,8 @@ class OutputBuilder {
   const storage::StateTableId state_;
   const SchemaPtr address_schema_;
   const SchemaVersion address_version_;
+
+  SeenKeys seen_;
 };
 
 }  // namespace millrace::pipeline

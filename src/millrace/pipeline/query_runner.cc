@@ -91,7 +91,7 @@ Status QueryRunner::RunPart(const TableChanges& changes, const std::vector<int64
     TableState& state = *lookups_[i].state;
     std::vector<std::string> stored_keys;
     for (const auto& [key, version] : chosen[i].versions) {
-      if (version == TableState::kAsStored) {
+      if (version == TableState::kAsStored || version == TableState::kIfSeen) {
         stored_keys.push_back(key);
       }
     }

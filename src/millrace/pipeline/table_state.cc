@@ -37,18 +37,20 @@ Result<std::unique_ptr<TableState>> TableState::Make(TablePtr table, Keep keep,
   columns.append_only = true;
   MR_ASSIGN_OR_RETURN(const StreamPtr registered, store.OpenStream(columns));
   MR_ASSIGN_OR_RETURN(const storage::StateTableId id, store.OpenStateTable(columns.name));
-  return std::unique_ptr<TableState>(
-      new TableState(std::move(table), keep, store, id, registered->schema_version, cache_bytes));
+  MR_ASSIGN_OR_RETURN(SeenKeys seen, SeenKeys::Make(columns.name, store));
+  return std::unique_ptr<TableState>(new TableState(
+      std::move(table), keep, store, id, registered->schema_version, cache_bytes, std::move(seen)));
 }
 
 TableState::TableState(TablePtr table, Keep keep, storage::Store& store, storage::StateTableId id,
-                       SchemaVersion version, size_t cache_bytes)
+                       SchemaVersion version, size_t cache_bytes, std::optional<SeenKeys> seen)
     : table_(std::move(table)),
       keep_(keep),
       store_(store),
       id_(id),
       version_(version),
       cache_bytes_(cache_bytes),
+      seen_(std::move(seen)),
       cached_rows_(table_->columns) {
   MR_CHECK(!table_->primary_key.empty());
 }
@@ -56,49 +58,59 @@ TableState::TableState(TablePtr table, Keep keep, storage::Store& store, storage
 Status TableState::BeginBatch(TableChanges* changes) {
   MR_CHECK(changes_ == nullptr && versions_.empty());
   if (cached_rows_.byte_size() + cache_index_bytes_ > cache_bytes_) {
-    ForgetStored();
+    ForgetRows();
   }
   changes_ = changes;
   if (changes_ == nullptr) {
     return Status::Ok();
   }
-  MR_RETURN_IF_ERROR(CollectVersions());
+  if (seen_) {
+    MR_RETURN_IF_ERROR(seen_->Load());
+  }
+  for (const Change& change : changes_->changes) {
+    MR_RETURN_IF_ERROR(AddChange(change));
+  }
   return FillUnchangedToast();
 }
 
-Status TableState::CollectVersions() {
+Status TableState::AddChange(const Change& change) {
   const std::vector<uint32_t>& key_columns = table_->primary_key;
-  for (const Change& change : changes_->changes) {
-    switch (change.op) {
-      case ChangeOp::kTruncate:
-        Truncate(change.transaction);
-        break;
-      case ChangeOp::kReadAgainBegin:
-      case ChangeOp::kReadAgainEnd:
-        return Internal("a table that is read again is not expected yet");
-      case ChangeOp::kDelete:
-        AddVersion(KeyOf(changes_->old_rows, change.old_row, key_columns),
-                   {change.transaction, kNoRow});
-        break;
-      case ChangeOp::kInsert:
-      case ChangeOp::kUpdate:
-      case ChangeOp::kRead: {
-        if (keep_ == Keep::kWideRows && change.old_row == kNoRow &&
-            !MayHoldOutOfLineValues(changes_->new_rows, change.new_row)) {
-          // A narrow row needs no state. One that is left from when the row was wide does no harm:
-          // a row that grows wide again is sent whole.
-          break;
-        }
-        const std::string key = KeyOf(changes_->new_rows, change.new_row, key_columns);
-        if (change.old_row != kNoRow) {
-          const std::string old_key = KeyOf(changes_->old_rows, change.old_row, key_columns);
-          if (old_key != key) {
-            AddVersion(old_key, {change.transaction, kNoRow});
-          }
-        }
-        AddVersion(key, {change.transaction, change.new_row});
+  switch (change.op) {
+    case ChangeOp::kTruncate:
+      Truncate(change.transaction);
+      break;
+    case ChangeOp::kReadAgainBegin:
+      if (seen_) {
+        seen_->Begin();
+      }
+      break;
+    case ChangeOp::kReadAgainEnd:
+      return EndReadAgain(change.transaction);
+    case ChangeOp::kDelete:
+      AddVersion(KeyOf(changes_->old_rows, change.old_row, key_columns),
+                 {change.transaction, kNoRow});
+      break;
+    case ChangeOp::kInsert:
+    case ChangeOp::kUpdate:
+    case ChangeOp::kRead: {
+      if (keep_ == Keep::kWideRows && change.old_row == kNoRow &&
+          !MayHoldOutOfLineValues(changes_->new_rows, change.new_row)) {
+        // A narrow row needs no state. One that is left from when the row was wide does no harm: a
+        // row that grows wide again is sent whole.
         break;
       }
+      const std::string key = KeyOf(changes_->new_rows, change.new_row, key_columns);
+      if (change.old_row != kNoRow) {
+        const std::string old_key = KeyOf(changes_->old_rows, change.old_row, key_columns);
+        if (old_key != key) {
+          AddVersion(old_key, {change.transaction, kNoRow});
+        }
+      }
+      AddVersion(key, {change.transaction, change.new_row});
+      if (seen_ && seen_->is_active()) {
+        seen_->Show(key);
+      }
+      break;
     }
   }
   return Status::Ok();
@@ -108,9 +120,6 @@ void TableState::AddVersion(std::string_view key, Version version) {
   auto found = versions_.find(key);
   if (found == versions_.end()) {
     found = versions_.emplace(std::string(key), std::vector<Version>()).first;
-    if (truncated_at_) {
-      found->second.push_back({*truncated_at_, kNoRow});
-    }
   }
   std::vector<Version>& versions = found->second;
   if (!versions.empty() && versions.back().transaction == version.transaction) {
@@ -125,22 +134,60 @@ void TableState::Truncate(uint32_t transaction) {
   for (const auto& [key, versions] : versions_) {
     AddVersion(key, {transaction, kNoRow});
   }
-  truncated_at_ = truncated_at_.value_or(transaction);
+  gone_at_ = gone_at_.value_or(transaction);
+}
+
+Status TableState::EndReadAgain(uint32_t transaction) {
+  if (!seen_ || !seen_->is_active()) {
+    return Status::Ok();
+  }
+  std::vector<std::string> alive;
+  for (const auto& [key, versions] : versions_) {
+    if (versions.back().new_row != kNoRow) {
+      alive.push_back(key);
+    }
+  }
+  MR_ASSIGN_OR_RETURN(const std::vector<bool> seen, seen_->AreSeen(alive));
+  for (size_t i = 0; i < alive.size(); ++i) {
+    if (!seen[i]) {
+      AddVersion(alive[i], {transaction, kNoRow});
+    }
+  }
+  // What this batch has not changed was seen before it, or not at all.
+  if (seen_->has_begun()) {
+    gone_at_ = gone_at_.value_or(transaction);
+  } else {
+    swept_at_ = swept_at_.value_or(transaction);
+  }
+  seen_->End();
+  return Status::Ok();
 }
 
 int TableState::VersionAt(std::string_view key, uint32_t transaction) const {
-  const auto found = versions_.find(key);
-  if (found == versions_.end()) {
-    return truncated_at_ && *truncated_at_ <= transaction ? kTruncated : kAsStored;
+  if (const auto found = versions_.find(key); found != versions_.end()) {
+    const std::vector<Version>& versions = found->second;
+    const auto behind = std::upper_bound(
+        versions.begin(), versions.end(), transaction,
+        [](uint32_t tx, const Version& version) { return tx < version.transaction; });
+    if (behind != versions.begin()) {
+      return static_cast<int>(behind - versions.begin()) - 1;
+    }
   }
-  const std::vector<Version>& versions = found->second;
-  const auto behind = std::upper_bound(
-      versions.begin(), versions.end(), transaction,
-      [](uint32_t tx, const Version& version) { return tx < version.transaction; });
-  return static_cast<int>(behind - versions.begin()) - 1;
+  if (gone_at_ && *gone_at_ <= transaction) {
+    return kGone;
+  }
+  return swept_at_ && *swept_at_ <= transaction ? kIfSeen : kAsStored;
 }
 
 Status TableState::Fetch(std::span<const std::string> keys) {
+  if (swept_at_) {
+    MR_ASSIGN_OR_RETURN(const std::vector<bool> seen, seen_->WereSeen(keys));
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (!seen[i]) {
+        unseen_.insert(keys[i]);
+      }
+    }
+  }
   std::vector<std::string> missing;
   for (const std::string& key : keys) {
     if (!cache_index_.contains(key)) {
@@ -177,10 +224,10 @@ Status TableState::CacheRow(std::string_view key, std::optional<std::string_view
 }
 
 RowRef TableState::Row(std::string_view key, int version) const {
-  if (version == kTruncated) {
+  if (version == kGone || (version == kIfSeen && unseen_.contains(std::string(key)))) {
     return {};
   }
-  if (version != kAsStored) {
+  if (version >= 0) {
     const uint32_t row = versions_.find(key)->second[static_cast<size_t>(version)].new_row;
     return row == kNoRow ? RowRef{} : RowRef{&changes_->new_rows, row};
   }
@@ -299,10 +346,13 @@ void TableState::FillGaps(const GapSources& from) {
   }
 }
 
-void TableState::Save(storage::StoreBatch& batch) {
-  if (truncated_at_) {
-    batch.ClearState(id_);
+Status TableState::Save(BatchWriter& writer) {
+  if (gone_at_) {
+    writer.state().ClearState(id_);
+  } else if (swept_at_) {
+    MR_RETURN_IF_ERROR(SaveSweep(writer));
   }
+  storage::StoreBatch& batch = writer.state();
   std::string row;
   for (const auto& [key, versions] : versions_) {
     const Version& newest = versions.back();
@@ -315,11 +365,30 @@ void TableState::Save(storage::StoreBatch& batch) {
       batch.PutState(id_, key, row);
     }
   }
+  if (seen_ && changes_ != nullptr) {
+    seen_->Save(batch);
+  }
+  return Status::Ok();
+}
+
+// Drops the stored rows that reading again has not shown, but for those that have a version.
+Status TableState::SaveSweep(BatchWriter& writer) {
+  SeenKeys::Scan seen(*seen_);
+  const std::unique_ptr<storage::StateCursor> at = store_.ScanState(id_);
+  for (; at->Valid(); at->Next()) {
+    const std::string key(at->key());
+    if (!seen.WasSeen(key) && !versions_.contains(key)) {
+      writer.state().DeleteState(id_, key);
+      MR_RETURN_IF_ERROR(writer.CutIfLarge());
+    }
+  }
+  MR_RETURN_IF_ERROR(seen.status());
+  return at->status();
 }
 
 void TableState::EndBatch() {
-  if (truncated_at_) {
-    ForgetStored();
+  if (gone_at_ || swept_at_) {
+    ForgetRows();
   }
   for (const auto& [key, versions] : versions_) {
     const Version& newest = versions.back();
@@ -337,23 +406,32 @@ void TableState::EndBatch() {
     }
   }
   versions_.clear();
-  truncated_at_.reset();
+  gone_at_.reset();
+  swept_at_.reset();
+  unseen_.clear();
   changes_ = nullptr;
 }
 
 TableState& TableState::Replay() {
   if (replay_ == nullptr) {
     replay_.reset(new TableState(table_, Keep::kWideRows, store_, storage::ReplayOf(id_), version_,
-                                 /*cache_bytes=*/0));
+                                 /*cache_bytes=*/0, std::nullopt));
   }
   return *replay_;
 }
 
-void TableState::ForgetStored() {
+void TableState::ForgetRows() {
   cached_rows_ = RowBatch(table_->columns);
   cache_index_.clear();
   cache_index_bytes_ = 0;
+}
+
+void TableState::ForgetStored() {
+  ForgetRows();
   replay_.reset();
+  if (seen_) {
+    seen_->ForgetStored();
+  }
 }
 
 }  // namespace millrace::pipeline

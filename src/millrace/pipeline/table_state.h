@@ -8,21 +8,17 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "millrace/common/result.h"
 #include "millrace/model/change_batch.h"
+#include "millrace/pipeline/batch_writer.h"
+#include "millrace/pipeline/seen_keys.h"
+#include "millrace/pipeline/string_map.h"
 #include "millrace/storage/store.h"
 
 namespace millrace::pipeline {
-
-// Lets maps of strings be searched by string_view.
-struct StringHash {
-  using is_transparent = void;
-  size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
-};
-template <typename T>
-using StringMap = std::unordered_map<std::string, T, StringHash, std::equal_to<>>;
 
 // A row somewhere in a batch, or none.
 struct RowRef {
@@ -39,9 +35,11 @@ struct RowRef {
 // Within a micro-batch it knows each version of a row, so that a row can be read as of any
 // transaction of the batch.
 //
-// Lifecycle, for each micro-batch: BeginBatch(), then any reads, then Save() into the StoreBatch,
-// and EndBatch() once that is committed. A part of a large transaction is a micro-batch like
-// others.
+// Lifecycle, for each micro-batch: BeginBatch(), then any reads, then Save(), and EndBatch() once
+// that is committed. A part of a large transaction is a micro-batch like others.
+//
+// What changes all rows, TRUNCATE and the end of reading the table again, is not gathered row by
+// row: memory is bounded by the batch.
 //
 // Threads: the engine thread.
 class TableState {
@@ -66,21 +64,23 @@ class TableState {
     uint32_t new_row = kNoRow;  // row of the changes' new_rows; kNoRow: deleted
   };
   static constexpr int kAsStored = -1;
-  static constexpr int kTruncated = -2;
+  static constexpr int kGone = -2;
+  static constexpr int kIfSeen = -3;
 
   // The number of the version of `key` that transaction `transaction` of this batch sees: its own
-  // changes and those committed before it. kAsStored if the batch has none, kTruncated if it has
-  // none but a TRUNCATE.
+  // changes and those committed before it. If the batch has none for the key: kAsStored; kGone
+  // after a TRUNCATE; kIfSeen after the end of reading the table again, which leaves a row only if
+  // that has shown it.
   int VersionAt(std::string_view key, uint32_t transaction) const;
 
   // Makes the stored rows of `keys` ready for Row().
   Status Fetch(std::span<const std::string> keys);
-  // The row of `key` at `version`. REQUIRES: fetched, if version is kAsStored. Valid until
-  // EndBatch() or the next Fetch().
+  // The row of `key` at `version`. REQUIRES: fetched, if version is kAsStored or kIfSeen. Valid
+  // until EndBatch() or the next Fetch().
   RowRef Row(std::string_view key, int version) const;
 
-  // Writes the newest versions.
-  void Save(storage::StoreBatch& batch);
+  // Writes the newest versions, and drops what is gone.
+  Status Save(BatchWriter& writer);
   void EndBatch();
 
   // For a second pass over the changes of a large transaction that this state holds already: fills
@@ -95,10 +95,13 @@ class TableState {
   static constexpr uint32_t kAbsent = UINT32_MAX;
 
   TableState(TablePtr table, Keep keep, storage::Store& store, storage::StateTableId id,
-             SchemaVersion version, size_t cache_bytes);
+             SchemaVersion version, size_t cache_bytes, std::optional<SeenKeys> seen);
 
-  Status CollectVersions();
+  Status AddChange(const Change& change);
   void Truncate(uint32_t transaction);
+  Status EndReadAgain(uint32_t transaction);
+  Status SaveSweep(BatchWriter& writer);
+  void ForgetRows();
   void AddVersion(std::string_view key, Version version);
   Status FillUnchangedToast();
   // Where each new_row with gaps finds the row before it: at an earlier new_row, or in the state.
@@ -121,9 +124,13 @@ class TableState {
 
   TableChanges* changes_ = nullptr;
   StringMap<std::vector<Version>> versions_;
-  // The first transaction of this batch that truncates the table. From there on a row is gone if
-  // it has no version.
-  std::optional<uint32_t> truncated_at_;
+  // The first transaction of this batch after which a row is gone that has no version, and the
+  // first after which it is gone unless it was seen.
+  std::optional<uint32_t> gone_at_;
+  std::optional<uint32_t> swept_at_;
+  std::optional<SeenKeys> seen_;  // nothing: of a Replay()
+  // With swept_at_: the fetched keys that reading again has not shown.
+  std::unordered_set<std::string, StringHash, std::equal_to<>> unseen_;
   // Rows as stored before this batch, decoded; dropped whole beyond cache_bytes_.
   RowBatch cached_rows_;
   StringMap<uint32_t> cache_index_;

@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -63,6 +62,19 @@ struct DeliveryState {
   bool started = false;  // the sink has been given rows before
 };
 
+// The rows of a state table in key order, as they were when it was made. Views are valid until the
+// next call. It must not outlive the store.
+class StateCursor {
+ public:
+  virtual ~StateCursor() = default;
+  // False at the end, and after a failure.
+  virtual bool Valid() const = 0;
+  virtual void Next() = 0;
+  virtual std::string_view key() const = 0;
+  virtual std::string_view row() const = 0;
+  virtual Status status() const = 0;
+};
+
 // Store keeps everything that survives a restart: state rows, the output log, source position and
 // delivery states. One Store a data_dir, held by a lock file for the life of the process.
 //
@@ -107,18 +119,15 @@ class Store {
   // left it, a part included.
   virtual Result<std::vector<std::optional<std::string>>> GetState(
       StateTableId table, std::span<const std::string> keys) = 0;
-  // Calls `row` for each row of `table` in key order until it returns a failure. The rows are those
-  // of the moment of the call: `row` may commit.
-  virtual Status ScanState(
-      StateTableId table,
-      const std::function<Status(std::string_view key, std::string_view row)>& row) = 0;
+  // At the first row of `table`. Later commits do not show in it.
+  virtual std::unique_ptr<StateCursor> ScanState(StateTableId table) = 0;
   // About how much the rows of `table` take on disk and in memory, for status.
   virtual uint64_t ApproximateStateBytes(StateTableId table) = 0;
 
   virtual std::unique_ptr<StoreBatch> NewBatch() = 0;
-  // Applies `batch` atomically and, when it returns, durably (one fdatasync). A part is durable with
-  // the last one, after which the call merges the state of all parts: a time that grows with it.
-  // kFailedPrecondition for a batch that is not a part while a transaction is open.
+  // Applies `batch` atomically and, when it returns, durably (one fdatasync). A part is durable
+  // with the last one, after which the call merges the state of all parts: a time that grows with
+  // it. kFailedPrecondition for a batch that is not a part while a transaction is open.
   virtual Status Commit(std::unique_ptr<StoreBatch> batch) = 0;
   // A transaction in parts was begun and not ended.
   virtual bool HasOpenParts() const = 0;

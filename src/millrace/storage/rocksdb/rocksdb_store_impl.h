@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -37,9 +38,7 @@ class RocksDbStore final : public Store {
   Result<StreamPtr> OpenStream(const Stream& stream) override;
   Result<std::vector<std::optional<std::string>>> GetState(
       StateTableId table, std::span<const std::string> keys) override;
-  Status ScanState(
-      StateTableId table,
-      const std::function<Status(std::string_view key, std::string_view row)>& row) override;
+  std::unique_ptr<StateCursor> ScanState(StateTableId table) override;
   uint64_t ApproximateStateBytes(StateTableId table) override;
   std::unique_ptr<StoreBatch> NewBatch() override;
   Status Commit(std::unique_ptr<StoreBatch> batch) override;

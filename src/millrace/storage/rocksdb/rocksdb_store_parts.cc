@@ -47,6 +47,71 @@ class TableScan {
   std::unique_ptr<rocksdb::Iterator> at_;
 };
 
+// The rows of a table over both families: pending goes before stored. Either may be null.
+class MergedScan final : public StateCursor {
+ public:
+  MergedScan(Database& database, std::unique_ptr<TableScan> pending,
+             std::unique_ptr<TableScan> stored)
+      : database_(database), pending_(std::move(pending)), stored_(std::move(stored)) {
+    SkipDeleted();
+  }
+
+  bool Valid() const override { return status_.ok() && (More(pending_) || More(stored_)); }
+  void Next() override {
+    Advance();
+    SkipDeleted();
+  }
+  std::string_view key() const override { return AtPending() ? pending_->key() : stored_->key(); }
+  std::string_view row() const override { return AtPending() ? row_ : stored_->value(); }
+  Status status() const override {
+    MR_RETURN_IF_ERROR(status_);
+    for (const std::unique_ptr<TableScan>& scan : {std::cref(pending_), std::cref(stored_)}) {
+      if (scan != nullptr) {
+        MR_RETURN_IF_ERROR(database_.ToStatus(scan->status(), "read state rows"));
+      }
+    }
+    return Status::Ok();
+  }
+
+ private:
+  static bool More(const std::unique_ptr<TableScan>& scan) {
+    return scan != nullptr && scan->Valid();
+  }
+  bool AtPending() const {
+    return More(pending_) && (!More(stored_) || pending_->key() <= stored_->key());
+  }
+  void Advance() {
+    if (!AtPending()) {
+      stored_->Next();
+      return;
+    }
+    if (More(stored_) && stored_->key() == pending_->key()) {
+      stored_->Next();
+    }
+    pending_->Next();
+  }
+  void SkipDeleted() {
+    while (status_.ok() && AtPending()) {
+      const Result<std::optional<std::string_view>> row = DecodePending(pending_->value());
+      if (!row.ok()) {
+        status_ = database_.ToStatus(rocksdb::Status::Corruption(row.status().message()),
+                                     "read state rows");
+      } else if (row->has_value()) {
+        row_ = **row;
+        return;
+      } else {
+        Advance();
+      }
+    }
+  }
+
+  Database& database_;
+  std::unique_ptr<TableScan> pending_;
+  std::unique_ptr<TableScan> stored_;
+  std::string_view row_;  // of pending_
+  Status status_;
+};
+
 }  // namespace
 
 // ---- State ----
@@ -119,43 +184,17 @@ Result<std::vector<std::optional<std::string>>> RocksDbStore::GetState(
   return rows;
 }
 
-Status RocksDbStore::ScanState(
-    StateTableId table,
-    const std::function<Status(std::string_view key, std::string_view row)>& row) {
+std::unique_ptr<StateCursor> RocksDbStore::ScanState(StateTableId table) {
   const PendingView view = PendingViewOf(table);
-  std::optional<TableScan> pending;
-  std::optional<TableScan> stored;
+  std::unique_ptr<TableScan> pending;
+  std::unique_ptr<TableScan> stored;
   if (view.has_rows) {
-    pending.emplace(*database_, database_->pending(), table);
+    pending = std::make_unique<TableScan>(*database_, database_->pending(), table);
   }
   if (!view.is_all) {
-    stored.emplace(*database_, database_->state(), StoredTable(table));
+    stored = std::make_unique<TableScan>(*database_, database_->state(), StoredTable(table));
   }
-  const auto more = [](const std::optional<TableScan>& scan) { return scan && scan->Valid(); };
-  while (more(pending) || more(stored)) {
-    if (!more(pending) || (more(stored) && stored->key() < pending->key())) {
-      MR_RETURN_IF_ERROR(row(stored->key(), stored->value()));
-      stored->Next();
-      continue;
-    }
-    if (more(stored) && stored->key() == pending->key()) {
-      stored->Next();
-    }
-    const Result<std::optional<std::string_view>> value = DecodePending(pending->value());
-    if (!value.ok()) {
-      return Explain(value.status(), "read state rows");
-    }
-    if (value->has_value()) {
-      MR_RETURN_IF_ERROR(row(pending->key(), **value));
-    }
-    pending->Next();
-  }
-  for (const std::optional<TableScan>& scan : {std::cref(pending), std::cref(stored)}) {
-    if (scan) {
-      MR_RETURN_IF_ERROR(database_->ToStatus(scan->status(), "read state rows"));
-    }
-  }
-  return Status::Ok();
+  return std::make_unique<MergedScan>(*database_, std::move(pending), std::move(stored));
 }
 
 uint64_t RocksDbStore::ApproximateStateBytes(StateTableId table) {

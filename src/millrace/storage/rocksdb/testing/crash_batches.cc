@@ -70,13 +70,15 @@ Status CheckState(Store& store, uint64_t commit) {
   }
   MR_ASSIGN_OR_RETURN(const StateTableId table, store.OpenStateTable("rows"));
   size_t rows = 0;
-  MR_RETURN_IF_ERROR(store.ScanState(table, [&](std::string_view key, std::string_view row) {
+  const std::unique_ptr<StateCursor> at = store.ScanState(table);
+  for (; at->Valid(); at->Next()) {
     ++rows;
-    const auto it = expected.find(std::string(key));
-    return it != expected.end() && it->second == row
-               ? Status::Ok()
-               : Internal(fmt::format("state '{}' is not that of commit {}", key, commit));
-  }));
+    const auto it = expected.find(std::string(at->key()));
+    if (it == expected.end() || it->second != at->row()) {
+      return Internal(fmt::format("state '{}' is not that of commit {}", at->key(), commit));
+    }
+  }
+  MR_RETURN_IF_ERROR(at->status());
   return rows == expected.size()
              ? Status::Ok()
              : Internal(fmt::format("{} state rows, not {}", rows, expected.size()));

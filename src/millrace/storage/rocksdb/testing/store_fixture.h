@@ -55,11 +55,11 @@ class StoreFixture : public ::testing::Test {
   // "key=row" of each row of a table.
   std::vector<std::string> Rows(StateTableId table) {
     std::vector<std::string> rows;
-    const Status status = store_->ScanState(table, [&](std::string_view key, std::string_view row) {
-      rows.push_back(std::string(key) + "=" + std::string(row));
-      return Status::Ok();
-    });
-    EXPECT_TRUE(status.ok()) << status.ToString();
+    const std::unique_ptr<StateCursor> at = store_->ScanState(table);
+    for (; at->Valid(); at->Next()) {
+      rows.push_back(std::string(at->key()) + "=" + std::string(at->row()));
+    }
+    EXPECT_TRUE(at->status().ok()) << at->status().ToString();
     return rows;
   }
   std::vector<std::string> Rows() { return Rows(table_); }
