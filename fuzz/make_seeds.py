@@ -140,6 +140,23 @@ def message(prefix, content):
     return b"M\1" + struct.pack(">Q", 1) + cstring(prefix) + struct.pack(">I", len(content)) + content
 
 
+def stream_start(xid, is_first):
+    return b"S" + struct.pack(">IB", xid, is_first)
+
+
+def stream_commit(xid, lsn):
+    return b"c" + struct.pack(">IBQQQ", xid, 0, lsn, lsn + 8, 1000)
+
+
+def stream_abort(xid, subxid):
+    return b"A" + struct.pack(">II", xid, subxid)
+
+
+def within(xid, bytes_):
+    """As it stands in a stream block."""
+    return bytes_[:1] + struct.pack(">I", xid) + bytes_[1:]
+
+
 ITEM_COLUMNS = [(1, "id", 20), (0, "name", 25), (0, "at", 1184), (0, "payload", 3802), (0, "tags", 1007)]
 ITEMS = relation(1001, "items", "d", ITEM_COLUMNS)
 FULL = relation(1002, "full", "f", [(1, "id", 23), (1, "raw", 17)])
@@ -182,14 +199,28 @@ def pgoutput():
     }  # fmt: skip
     for name, messages in seeds.items():
         write("pgoutput", name, framed(*messages))
-    # Protocol 2: a transaction in progress, with an aborted subtransaction.
-    xid = struct.pack(">I", 7)
-    stream = [
-        b"S" + xid + b"\1", b"R" + xid + ITEMS[1:], b"I" + xid + insert(1001, ROW)[1:], b"E",
-        b"S" + xid + b"\0", b"I" + struct.pack(">I", 8) + insert(1001, ROW)[1:], b"E",
-        b"A" + xid + struct.pack(">I", 8), b"c" + xid + b"\0" + struct.pack(">QQQ", 100, 108, 1000),
-    ]  # fmt: skip
-    write("pgoutput", "streamed", framed(*stream))
+    # From protocol 2 on: transactions in progress.
+    items, row = within(7, ITEMS), insert(1001, ROW)
+    streams = {
+        "streamed": [stream_start(7, 1), items, within(7, row), b"E", stream_start(7, 0),
+                     within(8, row), b"E", stream_abort(7, 8), stream_commit(7, 100)],
+        "streamed_interleaved": [stream_start(7, 1), items, within(7, row), b"E", stream_start(9, 1),
+                                 within(9, ITEMS), within(9, row), b"E", begin(100, 10), ITEMS, row,
+                                 commit(100), stream_commit(9, 200), stream_abort(7, 7)],
+        "streamed_message": [stream_start(7, 1), within(7, message("millrace", b"slot")), b"E",
+                             stream_commit(7, 100)],
+        "streamed_large": [stream_start(7, 1), items, within(7, FULL), *[within(7, row)] * 20,
+                           *[within(8, insert(1002, ["1", "\\xff"]))] * 10, within(9, row), b"E",
+                           stream_abort(7, 9), stream_commit(7, 100)],
+        "large": [begin(100), FULL, *[insert(1002, ["1", "\\xff"])] * 20, commit(100)],
+        "stream_stop_without_start": [b"E"],
+        "stream_in_stream": [stream_start(7, 1), stream_start(8, 1)],
+        "stream_commit_unknown": [stream_commit(7, 100)],
+        "stream_abort_unknown": [stream_abort(7, 8)],
+        "prepared": [b"b" + struct.pack(">QQQI", 1, 2, 3, 7) + cstring("gid")],
+    }  # fmt: skip
+    for name, messages in streams.items():
+        write("pgoutput", name, framed(*messages))
     for name, bytes_ in {"items": ITEMS, "full": FULL, "no_columns": relation(1, "t", "n", []),
                          "cut": ITEMS[:-3], "count_lies": ITEMS[:20] + b"\xff\xff"}.items():  # fmt: skip
         write("relation_message", name, bytes_[1:])

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // A stream of pgoutput messages, in any order, cut anywhere. Input: messages, each with its length
-// before it in two bytes, big-endian. The tables are those of make_seeds.py.
+// before it in two bytes, big-endian. The tables are those of make_seeds.py. Little is kept in
+// memory and little is a large transaction, so that files and parts are met too.
+#include <filesystem>
 #include <memory>
 #include <vector>
 
+#include <unistd.h>
+
 #include "input.h"
 #include "millrace/common/check.h"
-#include "millrace/sources/postgres/pgoutput_decoder.h"
+#include "millrace/sources/postgres/transaction_reader.h"
 
 namespace millrace::fuzz {
 namespace {
 
 using sources::postgres::ColumnTypeFacts;
-using sources::postgres::PgOutputDecoder;
 using sources::postgres::SourceTable;
+using sources::postgres::TransactionReader;
 
 struct ColumnSpec {
   const char* name;
@@ -78,24 +82,56 @@ void CheckBatch(const ChangeBatch& batch) {
   }
 }
 
+TransactionReader::Options ReaderOptions() {
+  static const std::string directory =
+      std::filesystem::temp_directory_path() / ("millrace_fuzz_" + std::to_string(getpid()));
+  return {.tables = Tables(),
+          .slot = "slot",
+          .lookups = {"public.full"},
+          .staging_directory = directory,
+          .batch_rows_max = 3,
+          .batch_bytes_max = 1 << 20,
+          .staged_memory_max = 512,
+          .whole_max = 1000};
+}
+
+// A transaction in parts comes in order, and alone.
+void CheckPart(const ChangeBatch& batch) {
+  if (batch.part.has_value()) {
+    MR_CHECK(batch.transactions.size() == 1 && batch.row_count != 0);
+    MR_CHECK(batch.part->is_last == (batch.end.end_lsn == batch.transactions[0].end_lsn));
+  }
+}
+
+Status DecodeAndTake(TransactionReader& reader, const std::string& message) {
+  MR_RETURN_IF_ERROR(reader.Decode(message));
+  while (reader.can_take() || reader.has_large()) {
+    if (!reader.can_take()) {
+      MR_RETURN_IF_ERROR(reader.DecodePart());
+    } else {
+      const std::unique_ptr<ChangeBatch> batch = reader.Take();
+      CheckBatch(*batch);
+      CheckPart(*batch);
+    }
+  }
+  return Status::Ok();
+}
+
 }  // namespace
 }  // namespace millrace::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace millrace;
   fuzz::Input input(data, size);
-  fuzz::PgOutputDecoder decoder(fuzz::Tables(), "slot");
-  decoder.StartStream({Epoch(0), Lsn(16)});
+  fuzz::TransactionReader reader(fuzz::ReaderOptions());
+  MR_CHECK(reader.StartStream({Epoch(0), Lsn(16)}).ok());
   while (!input.empty()) {
-    const std::string message = input.Part();
-    const Status status = decoder.Decode(message);
+    const Status status = fuzz::DecodeAndTake(reader, input.Part());
     if (!status.ok()) {
       MR_CHECK(status.code() == Code::kCorruption || status.code() == Code::kInvalidArgument ||
                status.code() == Code::kFailedPrecondition || status.code() == Code::kUnsupported);
-      fuzz::CheckBatch(decoder.batch());
-      decoder.StartStream({Epoch(0), decoder.end_lsn()});
-    } else if (decoder.can_take()) {
-      fuzz::CheckBatch(*decoder.Take());
+      fuzz::CheckBatch(reader.batch());
+      MR_CHECK(reader.StartStream({Epoch(0), reader.end_lsn()}).ok());
     }
   }
   return 0;
