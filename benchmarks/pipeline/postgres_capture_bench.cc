@@ -118,9 +118,10 @@ size_t ReadAll(Source& source, size_t rows) {
   while (read < rows) {
     Check(source.Poll(std::chrono::milliseconds(100)));
     if (source.Pending().can_take) {
-      const std::unique_ptr<ChangeBatch> batch = source.Take();
-      read += batch->row_count;
-      source.Confirm(batch->end.end_lsn);
+      const Result<std::unique_ptr<ChangeBatch>> batch = source.Take();
+      Check(batch.status());
+      read += (*batch)->row_count;
+      source.Confirm((*batch)->end.end_lsn);
     }
   }
   return read;
@@ -144,7 +145,9 @@ int Run(const std::string& url, size_t rows, size_t transaction_rows) {
   while (!source->Pending().can_take) {
     Check(source->Poll(std::chrono::milliseconds(100)));
   }
-  store.state.position = source->Take()->end;
+  const Result<std::unique_ptr<ChangeBatch>> first = source->Take();
+  Check(first.status());
+  store.state.position = (*first)->end;
   source->Close();
   Sql(admin, "SELECT pg_create_logical_replication_slot('bench_recvlogical', 'pgoutput')");
   Load(admin, rows, transaction_rows);

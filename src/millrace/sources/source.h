@@ -91,11 +91,11 @@ class Source {
   // REQUIRES: Connect() succeeded once.
   virtual std::vector<TablePtr> Tables() const = 0;
 
-  // Makes or checks publication and slot and goes on at `state.position`, or at the slot's beginning
-  // if there is none. Tables that `state` does not know are read beside the stream, and their rows
-  // come in its batches. `store` outlives Close(). Never starts wrong: a slot without our state, a
-  // position that the slot cannot serve, another server or timeline fail with kFailedPrecondition
-  // and the choices.
+  // Makes or checks publication and slot and goes on at `state.position`, or at the slot's
+  // beginning if there is none. Tables that `state` does not know are read beside the stream, and
+  // their rows come in its batches. `store` outlives Close(). Never starts wrong: a slot without
+  // our state, a position that the slot cannot serve, another server or timeline fail with
+  // kFailedPrecondition and the choices.
   virtual Status Start(const SourceState& state, SourceStateStore& store,
                        const TableRoles& roles) = 0;
 

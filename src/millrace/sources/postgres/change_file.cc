@@ -7,8 +7,8 @@
 #include <system_error>
 #include <utility>
 
-#include <fmt/format.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include "millrace/common/coding.h"
@@ -18,9 +18,9 @@ namespace {
 
 Status Failure(std::string_view what) {
   const int error = errno;
-  return Status(error == ENOSPC || error == EDQUOT ? Code::kResourceExhausted : Code::kUnavailable,
-                fmt::format("{} in data_dir/staging: {}", what,
-                            std::generic_category().message(error)));
+  return Status(
+      error == ENOSPC || error == EDQUOT ? Code::kResourceExhausted : Code::kUnavailable,
+      fmt::format("{} in data_dir/staging: {}", what, std::generic_category().message(error)));
 }
 
 void AppendColumn(std::string& to, const Column& column) {

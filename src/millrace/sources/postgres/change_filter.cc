@@ -58,12 +58,11 @@ TableChanges SelectChanges(const TableChanges& from, const std::vector<Kept>& ke
       change.old_row = row;
     }
     if (change.new_row != kNoRow) {
-      const auto found = std::lower_bound(
-          known.begin(), known.end(), change.new_row,
-          [](const KnownRow& entry, uint32_t row) { return entry.new_row < row; });
+      const auto found =
+          std::lower_bound(known.begin(), known.end(), change.new_row,
+                           [](const KnownRow& entry, uint32_t row) { return entry.new_row < row; });
       const bool is_known = found != known.end() && found->new_row == change.new_row;
-      change.new_row =
-          AppendNewRow(from, change.new_row, is_known ? &*found : nullptr, result);
+      change.new_row = AppendNewRow(from, change.new_row, is_known ? &*found : nullptr, result);
     }
     result.changes.push_back(change);
   }

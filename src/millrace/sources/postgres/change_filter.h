@@ -24,8 +24,9 @@ struct KnownRow {
   uint32_t row = 0;
 };
 
-// The changes of `from` that are kept: `kept` has an entry for each of them, and `known` is ascending
-// by new_row. Rows of changes that go, go with them; what stays keeps its order and its ordinals.
+// The changes of `from` that are kept: `kept` has an entry for each of them, and `known` is
+// ascending by new_row. Rows of changes that go, go with them; what stays keeps its order and its
+// ordinals.
 TableChanges SelectChanges(const TableChanges& from, const std::vector<Kept>& kept,
                            const std::vector<KnownRow>& known);
 

@@ -89,9 +89,8 @@ bool ChunkLedger::Begin(ChunkId chunk, const KeyRange& range,
   const auto found = std::find_if(open_.begin(), open_.end(), begins);
   MR_CHECK(found != open_.end());
   const Open begun{range, chunk, std::move(snapshot)};
-  const bool is_whole =
-      !range.hi.has_value() ||
-      (found->range.hi.has_value() && found->range.hi->encoded <= range.hi->encoded);
+  const bool is_whole = !range.hi.has_value() || (found->range.hi.has_value() &&
+                                                  found->range.hi->encoded <= range.hi->encoded);
   if (is_whole) {
     const KeyRange whole = found->range;
     *found = begun;
@@ -116,8 +115,8 @@ void ChunkLedger::Join(ChunkId chunk, const std::optional<KeyBound>& to) {
     alone_.erase(alone);
     return;
   }
-  const auto found =
-      std::find_if(open_.begin(), open_.end(), [&](const Open& open) { return open.chunk == chunk; });
+  const auto found = std::find_if(open_.begin(), open_.end(),
+                                  [&](const Open& open) { return open.chunk == chunk; });
   if (found == open_.end()) {
     return;
   }
@@ -142,8 +141,8 @@ void ChunkLedger::CutBehind(ChunkId chunk, const std::optional<KeyBound>& read_t
       open.snapshot.reset();
     }
   }
-  const auto found =
-      std::find_if(open_.begin(), open_.end(), [&](const Open& open) { return open.chunk == chunk; });
+  const auto found = std::find_if(open_.begin(), open_.end(),
+                                  [&](const Open& open) { return open.chunk == chunk; });
   if (found == open_.end()) {
     return;
   }
@@ -178,9 +177,8 @@ void ChunkLedger::Merge() {
 }
 
 size_t ChunkLedger::IndexOf(std::string_view key) const {
-  const auto found = std::partition_point(open_.begin(), open_.end(), [&](const Open& open) {
-    return !IsUpToHi(open.range, key);
-  });
+  const auto found = std::partition_point(
+      open_.begin(), open_.end(), [&](const Open& open) { return !IsUpToHi(open.range, key); });
   return found != open_.end() && IsBehindLo(found->range, key)
              ? static_cast<size_t>(found - open_.begin())
              : open_.size();

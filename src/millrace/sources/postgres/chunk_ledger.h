@@ -105,8 +105,8 @@ class ChunkLedger {
   // Makes neighbours without a chunk one.
   void Merge();
 
-  std::vector<Open> open_;              // in key order, disjoint
-  std::map<std::string, Open> alone_;   // by encoded key
+  std::vector<Open> open_;             // in key order, disjoint
+  std::map<std::string, Open> alone_;  // by encoded key
   std::unordered_set<std::string> from_stream_;
   std::set<FullXid> must_see_;
 };

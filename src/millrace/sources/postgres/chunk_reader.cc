@@ -185,11 +185,11 @@ void ChunkReader::Run(std::stop_token stop) {
 
 Status ChunkReader::DoPrepare(const std::stop_token& stop) {
   if (connection_ == nullptr) {
-    MR_ASSIGN_OR_RETURN(connection_,
-                        pg::Connection::Connect(options_.config.url,
-                                                {.application_name = "millrace " + options_.config.slot,
-                                                 .lock_timeout = kLockTimeout},
-                                                stop));
+    MR_ASSIGN_OR_RETURN(connection_, pg::Connection::Connect(
+                                         options_.config.url,
+                                         {.application_name = "millrace " + options_.config.slot,
+                                          .lock_timeout = kLockTimeout},
+                                         stop));
     // The key's index gives the order: a sort would read the whole table for each chunk.
     MR_RETURN_IF_ERROR(connection_
                            ->Exec("SET enable_seqscan = off; SET enable_bitmapscan = off; SET "
@@ -228,9 +228,8 @@ Status ChunkReader::DoRead(const std::stop_token& stop) {
   MR_RETURN_IF_ERROR(CheckShape());
   const std::string name = task_.table.table->FullName();
   const std::string statement =
-      task_.order.has_value()
-          ? CopyChunkStatement(task_.table, task_.range)
-          : CopyPagesStatement(task_.table, task_.first_page, task_.end_page);
+      task_.order.has_value() ? CopyChunkStatement(task_.table, task_.range)
+                              : CopyPagesStatement(task_.table, task_.first_page, task_.end_page);
   MR_RETURN_IF_ERROR(
       connection_->StartCopyOut(statement).WithContext(fmt::format("read table {}", name)));
   MR_RETURN_IF_ERROR(CopyRows(stop));

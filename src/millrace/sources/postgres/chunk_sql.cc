@@ -54,8 +54,8 @@ std::string WhereClause(const SourceTable& table, std::vector<std::string> condi
 std::string RangeCondition(const SourceTable& table, const KeyRange& range) {
   std::vector<std::string> conditions;
   if (range.lo.has_value()) {
-    conditions.push_back(fmt::format("({}) {} ({})", KeyList(table),
-                                     range.includes_lo ? ">=" : ">", BoundList(*range.lo)));
+    conditions.push_back(fmt::format("({}) {} ({})", KeyList(table), range.includes_lo ? ">=" : ">",
+                                     BoundList(*range.lo)));
   }
   if (range.hi.has_value()) {
     conditions.push_back(fmt::format("({}) <= ({})", KeyList(table), BoundList(*range.hi)));

@@ -470,8 +470,9 @@ TEST_F(SourceTest, ARestartAtTheStoredPositionRepeatsAndLosesNothing) {
 TEST_F(SourceTest, ASlotWhoseStartWasNotNotedIsMadeAgain) {
   Sql("CREATE TABLE $S.t (id int PRIMARY KEY); INSERT INTO $S.t SELECT generate_series(1, 100)");
   Sql("SELECT pg_create_logical_replication_slot('$S', 'pgoutput')");
-  ASSERT_TRUE(store_.BeginSlot(std::stoull(Sql("SELECT system_identifier FROM pg_control_system()")), 1)
-                  .ok());
+  ASSERT_TRUE(
+      store_.BeginSlot(std::stoull(Sql("SELECT system_identifier FROM pg_control_system()")), 1)
+          .ok());
   OpenAndSnapshot();
   EXPECT_EQ(seen_.size(), 100u);
   EXPECT_FALSE(store_.state.slot_pending);

@@ -214,8 +214,8 @@ Result<KeyOrder> KeyOrder::Make(const SourceTable& table, const std::vector<bool
           order.forms_.push_back(Form::kNumericText);
           break;
         }
-        if (facts.is_array || (oid != kTextOid && oid != kVarcharOid && oid != kNameOid &&
-                               oid != kBpcharOid)) {
+        if (facts.is_array ||
+            (oid != kTextOid && oid != kVarcharOid && oid != kNameOid && oid != kBpcharOid)) {
           return refuse("whose type has an order of its own");
         }
         if (!byte_ordered[i]) {
@@ -303,7 +303,8 @@ Result<std::vector<Result<KeyOrder>>> LoadKeyOrders(pg::Connection& connection,
     MR_ASSIGN_OR_RETURN(
         const pg::QueryResult rows,
         connection.Exec(fmt::format(
-            "SELECT i.indrelid, i.indisprimary, coalesce(co.collisdeterministic AND getdatabaseencoding() IN "
+            "SELECT i.indrelid, i.indisprimary, coalesce(co.collisdeterministic AND "
+            "getdatabaseencoding() IN "
             "('UTF8', 'LATIN1') AND CASE WHEN co.collprovider = 'd' "
             "THEN coalesce(to_jsonb(d)->>'datlocprovider', 'c') ELSE co.collprovider::text END IN "
             "('b', 'c') AND (CASE WHEN co.collprovider = 'd' THEN to_jsonb(d)->>'datlocprovider' "

@@ -21,8 +21,9 @@ struct KeyBound {
 };
 
 // KeyOrder knows how PostgreSQL orders the key of a table (SourceTable::row_key()), and writes keys
-// as bytes that compare alike. There is one only for keys whose order is known here exactly: integers, booleans,
-// uuid, dates and times, numbers, bytea, and text under a collation that compares bytes.
+// as bytes that compare alike. There is one only for keys whose order is known here exactly:
+// integers, booleans, uuid, dates and times, numbers, bytea, and text under a collation that
+// compares bytes.
 //
 // Immutable; any thread.
 class KeyOrder {

@@ -32,8 +32,8 @@ void KeyedSnapshot::Filter(std::span<const FullXid> xids, const XidSnapshot& new
   for (const Change& change : changes.changes) {
     kept.push_back(FilterChange(change, xids[change.transaction], newest, changes, known));
   }
-  const bool keeps_all =
-      known.empty() && std::all_of(kept.begin(), kept.end(), [](Kept k) { return k == Kept::kAll; });
+  const bool keeps_all = known.empty() && std::all_of(kept.begin(), kept.end(),
+                                                      [](Kept k) { return k == Kept::kAll; });
   if (!keeps_all) {
     changes = SelectChanges(changes, kept, known);
   }
@@ -217,10 +217,11 @@ bool KeyedSnapshot::HasRowsFor(Lsn at) const {
 
 size_t KeyedSnapshot::JoinRows(Lsn at, uint32_t transaction, uint64_t& ordinal,
                                TimestampMicros& taken_at, TableChanges& to) {
-  const auto found = std::find_if(state_.chunks.begin(), state_.chunks.end(), [&](const auto& entry) {
-    const Chunk& chunk = entry.second;
-    return chunk.join_from <= at && (chunk.is_finished || !chunk.rows.empty());
-  });
+  const auto found =
+      std::find_if(state_.chunks.begin(), state_.chunks.end(), [&](const auto& entry) {
+        const Chunk& chunk = entry.second;
+        return chunk.join_from <= at && (chunk.is_finished || !chunk.rows.empty());
+      });
   if (found == state_.chunks.end()) {
     return 0;
   }
@@ -260,7 +261,8 @@ size_t KeyedSnapshot::JoinRows(Lsn at, uint32_t transaction, uint64_t& ordinal,
     joined_to = std::move(rows.last);
   }
   const bool is_last = chunk.rows.empty() && (chunk.is_finished || chunk.is_cut);
-  state_.ledger.Join(found->first, chunk.rows.empty() && chunk.is_finished ? std::nullopt : joined_to);
+  state_.ledger.Join(found->first,
+                     chunk.rows.empty() && chunk.is_finished ? std::nullopt : joined_to);
   if (is_last) {
     state_.chunks.erase(found);
   }

@@ -75,8 +75,8 @@ class KeyedSnapshot {
 
   // Whether JoinRows() has something to do at stream position `at`.
   bool HasRowsFor(Lsn at) const;
-  // The next rows that join at `at`: appended to `to` as kRead, with `transaction` and ordinals from
-  // `ordinal` on, which is moved on. Returns how many; their commit time goes to `taken_at`.
+  // The next rows that join at `at`: appended to `to` as kRead, with `transaction` and ordinals
+  // from `ordinal` on, which is moved on. Returns how many; their commit time goes to `taken_at`.
   size_t JoinRows(Lsn at, uint32_t transaction, uint64_t& ordinal, TimestampMicros& taken_at,
                   TableChanges& to);
 
@@ -94,9 +94,9 @@ class KeyedSnapshot {
     Lsn join_from;
     TimestampMicros taken_at = 0;
     std::deque<std::shared_ptr<ChunkRows>> rows;  // that have not joined
-    std::optional<KeyBound> read_to;  // the newest row's key
-    bool is_finished = false;         // all its rows were added
-    bool is_cut = false;              // no more rows are added
+    std::optional<KeyBound> read_to;              // the newest row's key
+    bool is_finished = false;                     // all its rows were added
+    bool is_cut = false;                          // no more rows are added
   };
   // What changes decide, and Recall() sets back.
   struct State {

@@ -168,17 +168,18 @@ TEST_F(FullIdentityDecoderTest, WhatAnOldRowLacksIsNeverTakenForNull) {
   for (RelationColumn& column : columns) {
     column.is_key = true;
   }
-  Feed({Begin(200), testing::Relation(kItems, "shop", "items", columns, 'f'),
-        UpdateWithOld(kItems, 'O', {"1", nullptr, nullptr}, {"1", "quill", Datum::Unchanged()})});
-  const Status status = decoder_.Decode(Delete(kItems, 'O', {nullptr, "pen", "large"}));
+  const Status status = FeedUntilError(
+      {Begin(200), testing::Relation(kItems, "shop", "items", columns, 'f'),
+       UpdateWithOld(kItems, 'O', {"1", nullptr, nullptr}, {"1", "quill", Datum::Unchanged()}),
+       Delete(kItems, 'O', {nullptr, "pen", "large"}), Commit(200, 220)});
   EXPECT_EQ(status.code(), Code::kFailedPrecondition);
   EXPECT_THAT(status.message(), HasSubstr("key column 'id'"));
 
-  decoder_.StartStream({Epoch(1), Lsn(100)});
+  Restart();
   Feed({Begin(200), testing::Relation(kItems, "shop", "items", columns, 'f'),
         UpdateWithOld(kItems, 'O', {"1", nullptr, nullptr}, {"1", "quill", Datum::Unchanged()}),
         Commit(200, 220)});
-  EXPECT_EQ(decoder_.Take()->tables[0].unchanged_toast.size(), 1u);
+  EXPECT_EQ(reader_.Take()->tables[0].unchanged_toast.size(), 1u);
 }
 
 // PostgreSQL 15.0 and 15.1 send the old image of an update under a column list with all columns of
@@ -187,9 +188,9 @@ TEST_F(FullIdentityDecoderTest, WhatAnOldRowLacksIsNeverTakenForNull) {
 TEST_F(DecoderTest, AnOldRowOfOtherColumnsThanDescribedIsRefused) {
   for (const std::vector<Datum>& old :
        std::vector<std::vector<Datum>>{{"1", nullptr, nullptr, nullptr}, {"1"}}) {
-    decoder_.StartStream({Epoch(1), Lsn(100)});
+    Restart();
     EXPECT_EQ(FeedUntilError({Begin(200), RelationOf(kItems),
-                              UpdateWithOld(kItems, 'K', old, {"2", "pen", "x"})})
+                              UpdateWithOld(kItems, 'K', old, {"2", "pen", "x"}), Commit(200, 220)})
                   .code(),
               Code::kCorruption);
   }

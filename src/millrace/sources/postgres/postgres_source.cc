@@ -73,7 +73,8 @@ Result<std::vector<SourceTable>> PostgresSource::TablesInOrder() const {
         std::find_if(source_tables_.begin(), source_tables_.end(),
                      [&](const SourceTable& table) { return table.table->FullName() == name; });
     if (found == source_tables_.end()) {
-      return InvalidArgument(fmt::format("{} is to be read, which is no table of the source", name));
+      return InvalidArgument(
+          fmt::format("{} is to be read, which is no table of the source", name));
     }
     tables.push_back(*found);
   }
@@ -189,8 +190,8 @@ Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
   heartbeat_->StartMessages();
   log_.Info("Streaming", {{"position", FormatLsn(start.end_lsn)}});
   MR_ASSIGN_OR_RETURN(const std::vector<SourceTable> tables, TablesInOrder());
-  snapshot_ = std::make_unique<SnapshotCoordinator>(config_, log_,
-                                                    [this] { heartbeat_->BeatNow(); });
+  snapshot_ =
+      std::make_unique<SnapshotCoordinator>(config_, log_, [this] { heartbeat_->BeatNow(); });
   return snapshot_->Start(tables, roles_, notes_, std::move(control_));
 }
 
@@ -278,8 +279,7 @@ void PostgresSource::PublishStatus(const Status& status) {
     status_.snapshot_rows = snapshot_->rows_joined();
     status_.readings = snapshot_->GetReadings();
     for (const TableReading& reading : status_.readings) {
-      status_.snapshot_running |=
-          reading.state != TableReading::State::kDone && !reading.is_again;
+      status_.snapshot_running |= reading.state != TableReading::State::kDone && !reading.is_again;
     }
   }
   if (stream_ != nullptr) {

@@ -82,11 +82,11 @@ Status SnapshotCoordinator::Start(const std::vector<SourceTable>& tables, const 
     const std::string name = source.table->FullName();
     MR_ASSIGN_OR_RETURN(TableProgress progress,
                         DecodeProgress(notes.at(ProgressNoteName(*source.table))));
-    readings_.push_back({.table = name,
-                         .state = progress.is_done ? TableReading::State::kDone
-                                                   : TableReading::State::kWaiting,
-                         .is_again = progress.is_again,
-                         .rows = progress.rows});
+    readings_.push_back(
+        {.table = name,
+         .state = progress.is_done ? TableReading::State::kDone : TableReading::State::kWaiting,
+         .is_again = progress.is_again,
+         .rows = progress.rows});
     if (progress.is_done) {
       continue;
     }
@@ -95,8 +95,8 @@ Status SnapshotCoordinator::Start(const std::vector<SourceTable>& tables, const 
     entry.source = source;
     entry.progress = std::move(progress);
     entry.chunk_rows = config_.snapshot_chunk_rows;
-    entry.is_lookup = std::find(roles.lookups.begin(), roles.lookups.end(), name) !=
-                      roles.lookups.end();
+    entry.is_lookup =
+        std::find(roles.lookups.begin(), roles.lookups.end(), name) != roles.lookups.end();
     if (const auto found = roles.joined_by.find(name); found != roles.joined_by.end()) {
       entry.waits_for = found->second;
     }
@@ -116,8 +116,8 @@ Status SnapshotCoordinator::Start(const std::vector<SourceTable>& tables, const 
           entry.progress.keeps_changes ? KeyedSnapshot::Mode::kAgain : KeyedSnapshot::Mode::kFirst,
           entry.progress.ledger);
     } else {
-      log_.Info("Table is read in one piece", {{"table", table->FullName()},
-                                               {"because", "it " + orders[i].status().message()}});
+      log_.Info("Table is read in one piece",
+                {{"table", table->FullName()}, {"because", "it " + orders[i].status().message()}});
       entry.staged = std::make_unique<StagedSnapshot>(table, config_.staging_directory,
                                                       entry.progress.ledger.must_see());
     }
@@ -126,7 +126,8 @@ Status SnapshotCoordinator::Start(const std::vector<SourceTable>& tables, const 
   MR_RETURN_IF_ERROR(RefreshNewest());
   for (int i = 0; i < config_.snapshot_parallelism; ++i) {
     ReaderEntry& entry = readers_.emplace_back();
-    entry.reader = std::make_unique<ChunkReader>(ChunkReader::Options{.config = config_, .number = i + 1});
+    entry.reader =
+        std::make_unique<ChunkReader>(ChunkReader::Options{.config = config_, .number = i + 1});
   }
   log_.Info("Tables are read beside the stream", {{"tables", tables_.size()}});
   return Status::Ok();
@@ -138,9 +139,10 @@ Status SnapshotCoordinator::LoadEstimates() {
     MR_ASSIGN_OR_RETURN(
         const pg::QueryResult row,
         connection_->Exec(
-            fmt::format("SELECT greatest(0, sum(c.reltuples))::bigint FROM pg_class c WHERE c.oid = "
-                        "{0} OR c.oid IN (SELECT relid FROM pg_partition_tree({0}::oid::regclass))",
-                        entry.source.table->oid),
+            fmt::format(
+                "SELECT greatest(0, sum(c.reltuples))::bigint FROM pg_class c WHERE c.oid = "
+                "{0} OR c.oid IN (SELECT relid FROM pg_partition_tree({0}::oid::regclass))",
+                entry.source.table->oid),
             kQuestionWait));
     for (TableReading& reading : readings_) {
       if (reading.table == entry.source.table->FullName()) {
@@ -199,8 +201,8 @@ bool SnapshotCoordinator::MayBeRead(const TableEntry& table) const {
     if (&other == &table) {
       return true;  // what stands behind it, it does not wait for: streams may join in a circle
     }
-    if (std::find(table.waits_for.begin(), table.waits_for.end(),
-                  other.source.table->FullName()) != table.waits_for.end()) {
+    if (std::find(table.waits_for.begin(), table.waits_for.end(), other.source.table->FullName()) !=
+        table.waits_for.end()) {
       return false;
     }
   }
@@ -337,8 +339,8 @@ Status SnapshotCoordinator::TakeRows(ReaderEntry& entry) {
   ChunkReader& reader = *entry.reader;
   TableEntry* table = Find(entry.oid);
   const bool is_wanted =
-      table != nullptr && (table->keyed != nullptr
-                               ? table->keyed->IsBeingRead(entry.chunk)
+      table != nullptr &&
+      (table->keyed != nullptr ? table->keyed->IsBeingRead(entry.chunk)
                                : table->staged->state() == StagedSnapshot::State::kReading);
   if (!is_wanted) {
     if (!entry.was_stopped) {
@@ -355,8 +357,7 @@ Status SnapshotCoordinator::TakeRows(ReaderEntry& entry) {
       break;
     }
     if (table->keyed != nullptr) {
-      MR_ASSIGN_OR_RETURN(const bool goes_on,
-                          table->keyed->AddRows(entry.chunk, std::move(*rows)));
+      MR_ASSIGN_OR_RETURN(const bool goes_on, table->keyed->AddRows(entry.chunk, std::move(*rows)));
       MR_CHECK(goes_on);
     } else {
       MR_RETURN_IF_ERROR(table->staged->AddRows(std::move(rows->rows)));
@@ -381,8 +382,8 @@ Status SnapshotCoordinator::EndPiece(ReaderEntry& entry) {
       } else {
         // The next one is smaller, so that it ends before what ended this one comes again.
         table->keyed->Cut(chunk);
-        table->chunk_rows = std::min(table->chunk_rows,
-                                     std::max(kChunkRowsMin, table->chunk_rows / 4));
+        table->chunk_rows =
+            std::min(table->chunk_rows, std::max(kChunkRowsMin, table->chunk_rows / 4));
       }
     } else if (status.ok()) {
       table->staged->Finish();
@@ -522,8 +523,7 @@ Status SnapshotCoordinator::JoinStaged(ChangeBatch& batch) {
     }
     MR_FAILPOINT("source.before_chunk_joins");
     StagedSnapshot& staged = *entry.staged;
-    const Transaction transaction{
-        .end_lsn = at, .commit_ts = staged.taken_at(), .xid = Xid(0)};
+    const Transaction transaction{.end_lsn = at, .commit_ts = staged.taken_at(), .xid = Xid(0)};
     uint64_t& ordinal = ordinals_.At(at);
     ordinals_changed_ = true;
     staged.Rewind();
@@ -597,8 +597,9 @@ Result<std::unique_ptr<ChangeBatch>> SnapshotCoordinator::NextPart() {
   batch->byte_size = changes.new_rows.byte_size() + changes.old_rows.byte_size();
   batch->tables.push_back(std::move(changes));
   const bool is_last = pass_ends && emission.pass == Pass::kChanges;
-  batch->part = {
-      .pass = emission.pass, .is_first = std::exchange(emission.is_first, false), .is_last = is_last};
+  batch->part = {.pass = emission.pass,
+                 .is_first = std::exchange(emission.is_first, false),
+                 .is_last = is_last};
   if (pass_ends && !is_last) {
     emission.pass = Pass::kChanges;
     ordinal = emission.first_ordinal;
@@ -634,8 +635,7 @@ void SnapshotCoordinator::AddNotes(ChangeBatch& batch) {
     if (entry.progress.is_done) {
       entry.progress.is_again = entry.progress.keeps_changes = entry.progress.has_begun = false;
     }
-    batch.notes.push_back(
-        {ProgressNoteName(*entry.source.table), EncodeProgress(entry.progress)});
+    batch.notes.push_back({ProgressNoteName(*entry.source.table), EncodeProgress(entry.progress)});
   }
   if (std::exchange(ordinals_changed_, false)) {
     batch.notes.push_back({std::string(kOrdinalsNoteName), EncodeOrdinals(ordinals_)});
@@ -647,9 +647,10 @@ void SnapshotCoordinator::DropCompleteTables() {
     for (const TableEntry& entry : tables_) {
       if (entry.source.table->FullName() == reading.table) {
         reading.rows = entry.progress.rows;
-        reading.state = entry.is_complete()                             ? TableReading::State::kDone
-                        : entry.chunks != 0 || entry.progress.rows != 0 ? TableReading::State::kReading
-                                                                        : TableReading::State::kWaiting;
+        reading.state = entry.is_complete() ? TableReading::State::kDone
+                        : entry.chunks != 0 || entry.progress.rows != 0
+                            ? TableReading::State::kReading
+                            : TableReading::State::kWaiting;
       }
     }
   }
@@ -657,8 +658,8 @@ void SnapshotCoordinator::DropCompleteTables() {
     if (!entry.is_complete()) {
       return false;
     }
-    log_.Info("Table is complete", {{"table", entry.source.table->FullName()},
-                                    {"rows", entry.progress.rows}});
+    log_.Info("Table is complete",
+              {{"table", entry.source.table->FullName()}, {"rows", entry.progress.rows}});
     return true;
   });
   if (tables_.empty()) {

@@ -29,9 +29,9 @@ namespace millrace::sources::postgres {
 // read to the stream's batches. Tables with a key order go as KeyedSnapshot, others as
 // StagedSnapshot. The rows of a table are read once those that its streams join are complete.
 //
-// Lifecycle: Start() at each connection, with what is durable; then Poll() often, and for each batch
-// of the stream Finish() before it is handed over. Memory: kWaitingBytesMax of rows that wait to
-// join, and a reader's queue each.
+// Lifecycle: Start() at each connection, with what is durable; then Poll() often, and for each
+// batch of the stream Finish() before it is handed over. Memory: kWaitingBytesMax of rows that wait
+// to join, and a reader's queue each.
 //
 // Threads: the capture thread; the readers have theirs.
 //
@@ -40,7 +40,8 @@ namespace millrace::sources::postgres {
 class SnapshotCoordinator {
  public:
   // `beat` has a logical message written soon, so that the stream passes the end of the WAL.
-  SnapshotCoordinator(PostgresSourceConfig config, telemetry::Logger log, std::function<void()> beat);
+  SnapshotCoordinator(PostgresSourceConfig config, telemetry::Logger log,
+                      std::function<void()> beat);
 
   // Takes up `tables`, which `notes` all know, where they are. `connection` is used for questions.
   Status Start(const std::vector<SourceTable>& tables, const TableRoles& roles,

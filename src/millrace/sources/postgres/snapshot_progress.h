@@ -50,9 +50,10 @@ std::string EncodeOrdinals(const SnapshotOrdinals& ordinals);
 Result<SnapshotOrdinals> DecodeOrdinals(std::string_view text);
 
 // What is to be noted before streaming begins or goes on with `tables`: those that `notes` does not
-// know are to be read (or, with mode never, are not), as are those that were dropped and made again;
-// tables that left are forgotten. `now` was taken once the publication had the tables: whatever ran
-// then must have ended before one of them is read, because its changes may not be published.
+// know are to be read (or, with mode never, are not), as are those that were dropped and made
+// again; tables that left are forgotten. `now` was taken once the publication had the tables:
+// whatever ran then must have ended before one of them is read, because its changes may not be
+// published.
 Result<std::vector<SourceNote>> PlanProgress(
     const std::map<std::string, std::string, std::less<>>& notes,
     const std::vector<SourceTable>& tables, SnapshotMode mode, const XidSnapshot& now);

@@ -27,8 +27,8 @@ struct SourceTable {
   // A column that COPY of a table does not give: generated, and published all the same.
   bool has_generated_column = false;
 
-  // The columns by which a row is known in every image of it: the primary key, or the identity index
-  // where old images have only that. Empty: none.
+  // The columns by which a row is known in every image of it: the primary key, or the identity
+  // index where old images have only that. Empty: none.
   const std::vector<uint32_t>& row_key() const {
     return table->OldImagesLackKey() ? table->identity_index : table->primary_key;
   }

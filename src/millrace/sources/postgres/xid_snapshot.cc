@@ -23,9 +23,8 @@ bool TakeNumber(std::string_view& text, char separator, FullXid& value) {
 
 Result<XidSnapshot> XidSnapshot::Parse(std::string_view text) {
   XidSnapshot snapshot;
-  bool is_good =
-      TakeNumber(text, ':', snapshot.xmin) && TakeNumber(text, ':', snapshot.xmax) &&
-      snapshot.xmin <= snapshot.xmax;
+  bool is_good = TakeNumber(text, ':', snapshot.xmin) && TakeNumber(text, ':', snapshot.xmax) &&
+                 snapshot.xmin <= snapshot.xmax;
   while (is_good && !text.empty()) {
     FullXid xid = 0;
     is_good = TakeNumber(text, ',', xid) && xid >= snapshot.xmin && xid < snapshot.xmax &&
