@@ -54,6 +54,8 @@ def test_a_multi_dimensional_value_in_a_column_of_one_dimension(mirror):
     fails_in_stream_and_snapshot(mirror, "table public.t, column 'v': multi-dimensional array")
 
 
+# Nothing of it differs by version: one is enough.
+@pytest.mark.since(18)
 @pytest.mark.case(53)
 def test_large_rows(mirror):
     """Rows of 1 to 10 MiB, read by snapshot and by stream; one beyond 256 MiB ends the run."""
@@ -64,7 +66,8 @@ def test_large_rows(mirror):
           decode(repeat('00ff5c', (1 << n) * 87000), 'hex'),
           ARRAY[NULL, repeat(E'a"b\\\\', (1 << n) * 13000)] FROM generate_series(0, 3) n"""
     mirror.sql(insert.format(first=0))
-    mirror.start("t")
+    # What the stream printed would be read again and again.
+    mirror.start("t", sinks={"lines": {"type": "blackhole"}})
     mirror.sql(insert.format(first=100))
     mirror.wait_delivered(90)
     expected = mirror.sql("SELECT id, md5(v), md5(b), md5(words[2]), length(v) FROM t")
