@@ -285,3 +285,34 @@ def test_crash_while_a_transaction_is_on_disk(mirror, tmp_path):
     mirror.check()
     assert not staged_files(mirror)
     assert ordinals(mirror) == dense(10 + 60_000 + 10)
+
+
+@pytest.mark.case(19, 5)
+def test_large_transaction_joins_its_own_reference_rows(mirror):
+    """In parts, after two kills: each row meets the reference rows of the transaction's end, once."""
+    mirror.sql("CREATE TABLE ref (id int PRIMARY KEY, v text); INSERT INTO ref VALUES (0, 'a'), (1, 'b')")
+    mirror.sql("CREATE TABLE ev (id int PRIMARY KEY, ref int, pad text)")
+    joined = "SELECT e.id AS id, r.v AS v FROM ev AS e LEFT JOIN ref AS r ON r.id = e.ref"
+    tables = [{"stream": stream} for stream in ("ev", "ref", "joined")]
+    mirror.start(
+        "ev", "ref",
+        streams={"joined": {"from": "public.ev", "lookup": ["public.ref"], "key": ["id"], "sql": joined}},
+        sinks={"warehouse": {"tables": tables}},
+    )  # fmt: skip
+    insert = "INSERT INTO ev SELECT g, g % 4, repeat('x', 400) FROM generate_series({}, {}) g"
+    mirror.sql("INSERT INTO ev VALUES (-1, 0)")
+    with mirror.session:
+        mirror.sql(insert.format(1, 30_000))
+        mirror.sql("UPDATE ref SET v = 'lost'; SAVEPOINT s; DELETE FROM ref; ROLLBACK TO s")
+        mirror.sql(insert.format(30_001, 40_000))
+        mirror.sql("UPDATE ref SET v = 'end' WHERE id = 0; DELETE FROM ref WHERE id = 1")
+        mirror.sql("INSERT INTO ref VALUES (2, 'new')")
+    mirror.sql("UPDATE ref SET v = 'after'; INSERT INTO ev VALUES (-2, 0)")
+    for _ in range(2):
+        mirror.wait(lambda: staged_files(mirror), "it is staged")
+        mirror.kill()
+        mirror.resume()
+    mirror.check()
+    found = dict(mirror.rows("joined", "id, v"))
+    assert (found.pop(-1), found.pop(-2)) == ("a", "after")
+    assert found == {g: {0: "end", 1: None, 2: "new", 3: None}[g % 4] for g in range(1, 40_001)}

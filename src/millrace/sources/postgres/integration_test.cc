@@ -102,7 +102,7 @@ class SourceTest : public ::testing::Test {
   Status Open() {
     source_ = MakePostgresSource(config_, telemetry::Logger());
     MR_RETURN_IF_ERROR(source_->Connect(store_.state));
-    TableRoles roles;
+    TableRoles roles{.lookups = lookups_};
     for (const TablePtr& table : source_->Tables()) {
       roles.snapshot_order.push_back(table->FullName());
     }
@@ -190,6 +190,7 @@ class SourceTest : public ::testing::Test {
   std::unique_ptr<Source> source_;
   std::vector<std::unique_ptr<ChangeBatch>> batches_;
   std::vector<Seen> seen_;
+  std::vector<std::string> lookups_;
 };
 
 // Cases: 1.
@@ -726,6 +727,120 @@ TEST_F(SourceTest, AFullBatchReadsNoFurtherAndKeepsTheConnection) {
   EXPECT_EQ(source_->Pending().rows, 10u);
   ExpectPoll([&] { return Has(100); });
   EXPECT_EQ(seen_.size(), 100u);
+}
+
+// A transaction larger than memory, from a server that waits 900 ms for an answer, taken by an
+// engine that takes ten times as long.
+// Cases: 4, 19.
+TEST_F(SourceTest, ALargeTransactionComesInPartsWhichKeepTheConnection) {
+  constexpr int kRows = 50'000;
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY, v text); CREATE TABLE $S.ref (id int PRIMARY KEY)");
+  config_.url = WithOption("wal_sender_timeout%3D900");
+  config_.batch_rows_max = 4'000;
+  lookups_ = {schema_ + ".ref"};
+  OpenAndSnapshot();
+  Sql("INSERT INTO $S.t VALUES (-1, 'before')");
+  ExpectPoll([&] { return Has(-1); });
+  Sql(
+      fmt::format("BEGIN; INSERT INTO $S.t SELECT g, repeat('x', 400) FROM generate_series(1, {}) "
+                  "g; INSERT INTO $S.ref SELECT generate_series(1, 5000); COMMIT; "
+                  "INSERT INTO $S.t VALUES (-2, 'after')",
+                  kRows));
+  const auto take_parts = [&](size_t count) {
+    std::vector<std::unique_ptr<ChangeBatch>> parts;
+    const Clock::time_point deadline = Clock::now() + kPatience;
+    while (parts.size() < count && (parts.empty() || !parts.back()->part->is_last)) {
+      EXPECT_LT(Clock::now(), deadline);
+      const Status status = source_->Poll(milliseconds(20));
+      EXPECT_TRUE(status.ok()) << status.ToString();
+      if (!status.ok() || Clock::now() > deadline) {
+        break;
+      }
+      if (!source_->Pending().can_take) {
+        continue;
+      }
+      std::unique_ptr<ChangeBatch> batch = source_->Take();
+      if (batch->row_count == 0) {
+        MakeDurable(*batch);
+        continue;
+      }
+      EXPECT_TRUE(batch->part.has_value());
+      parts.push_back(std::move(batch));
+      const Clock::time_point busy_until = Clock::now() + milliseconds(200);
+      while (Clock::now() < busy_until) {
+        EXPECT_TRUE(source_->Poll(milliseconds(0)).ok());
+        std::this_thread::yield();
+      }
+    }
+    return parts;
+  };
+  const Lsn confirmed = ConfirmedByServer();
+  ASSERT_EQ(take_parts(5).size(), 5u);
+  EXPECT_LE(ConfirmedByServer(), store_.state.position->end_lsn);
+  EXPECT_GE(ConfirmedByServer(), confirmed);
+  // The process dies between two parts: nothing of the transaction counts.
+  source_->Close();
+  Status opened = Open();
+  for (int i = 0; i < 100 && opened.code() == Code::kUnavailable; ++i) {
+    std::this_thread::yield();
+    opened = Open();
+  }
+  ASSERT_TRUE(opened.ok()) << opened.ToString();
+  const auto parts = take_parts(1000);
+  ASSERT_EQ(parts.size(), 2u + 14u);
+  int next_lookup = 1;
+  int next = 1;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const ChangeBatch& batch = *parts[i];
+    const bool is_lookup_pass = i < 2;
+    EXPECT_EQ(batch.part->pass == TransactionPart::Pass::kLookups, is_lookup_pass) << i;
+    EXPECT_EQ(batch.part->is_first, i == 0) << i;
+    EXPECT_EQ(batch.part->is_last, i + 1 == parts.size()) << i;
+    EXPECT_EQ(batch.end.end_lsn == batch.transactions[0].end_lsn, batch.part->is_last) << i;
+    EXPECT_GE(batch.end, *store_.state.position) << i;
+    for (const TableChanges& table : batch.tables) {
+      for (const Change& change : table.changes) {
+        const int id = table.new_rows.column(0).Value<int32_t>(change.new_row);
+        if (table.table->name == "t") {
+          EXPECT_EQ(id, next++);
+          EXPECT_EQ(change.ordinal, static_cast<uint64_t>(id));
+        } else if (is_lookup_pass) {
+          EXPECT_EQ(id, next_lookup++);
+          EXPECT_EQ(change.ordinal, static_cast<uint64_t>(kRows + id));
+        }
+      }
+    }
+  }
+  EXPECT_EQ(next, kRows + 1);
+  EXPECT_EQ(next_lookup, 5001);
+  MakeDurable(*parts.back());
+  ExpectPoll([&] { return Has(-2); });
+  ExpectPoll([&] { return ConfirmedByServer() > parts.back()->end.end_lsn; });
+}
+
+// While it streams one, the server hears in time of others that are durable.
+// Cases: 3, 14.
+TEST_F(SourceTest, AnOpenStreamedTransactionHoldsNoPositionBack) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY, v text)");
+  config_.url = WithOption("logical_decoding_work_mem%3D64kB");
+  OpenAndSnapshot();
+  const auto open = Connect();
+  Run(*open,
+      "BEGIN; INSERT INTO $S.t SELECT g, repeat('x', 1000) FROM generate_series(1, 10000) g");
+  for (int i = 0; i < 3; ++i) {
+    const Lsn before = ConfirmedByServer();
+    Sql(fmt::format("INSERT INTO $S.t VALUES ({}, 'small')", -1 - i));
+    ExpectPoll([&] { return Has(-1 - i) && ConfirmedByServer() > before; });
+    // Heartbeats and positions without rows go on too.
+    const Lsn after = ConfirmedByServer();
+    ExpectPoll([&] { return ConfirmedByServer() > after; });
+  }
+  // What was confirmed meanwhile is no loss of the open one.
+  source_->Close();
+  ASSERT_TRUE(Open().ok());
+  Run(*open, "COMMIT");
+  ExpectPoll([&] { return Has(10000); });
+  EXPECT_EQ(seen_.size(), 10'003u);
 }
 
 TEST_F(SourceTest, MissingPrivilegesNameTheStatements) {

@@ -79,6 +79,7 @@ class SpillTest : public testing::ReaderFixture {
 
 // Random transactions with subtransactions, of which most do not fit, give what they give in
 // memory.
+// Case: 19.
 TEST_F(SpillTest, SpilledTransactionsAreReadBackAsTheyCame) {
   constexpr unsigned kSeed = 20260917;
   std::mt19937 random(kSeed);
@@ -150,6 +151,7 @@ TEST_F(SpillTest, ADirectoryThatIsGoneIsNamed) {
   EXPECT_THAT(status.message(), HasSubstr(directory_.string()));
 }
 
+// Case: 19.
 TEST_F(SpillTest, AFullDiskIsASentenceAndNotTheEnd) {
   std::signal(SIGXFSZ, SIG_IGN);
   rlimit old{};
@@ -245,6 +247,7 @@ class PartTest : public testing::ReaderFixture {
   }
 };
 
+// Case: 19.
 TEST_F(PartTest, ALargeTransactionComesTwiceLookupsFirst) {
   Feed({Begin(200, 0, 6), RelationOf(kItems), Item(0), Commit(200, 220), Begin(300, 0, 7),
         RelationOf(kNotes), RelationOf(kForeign)});

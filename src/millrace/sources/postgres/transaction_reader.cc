@@ -24,7 +24,8 @@ Status NotOfItsLength(const char* name) {
 }
 
 TimestampMicros FromPostgres(uint64_t micros) {
-  return static_cast<TimestampMicros>(micros) + kPostgresEpoch;
+  // Wraps round for a time that no server has.
+  return static_cast<TimestampMicros>(micros + static_cast<uint64_t>(kPostgresEpoch));
 }
 
 }  // namespace

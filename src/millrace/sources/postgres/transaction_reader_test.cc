@@ -72,6 +72,7 @@ class ReaderTest : public testing::ReaderFixture {
   }
 };
 
+// Case: 14.
 TEST_F(ReaderTest, AStreamedTransactionIsAsOneThatCameInOnePiece) {
   Block(50, true, {{50, RelationOf(kItems)}, {50, Item(1)}, {50, Item(2)}});
   EXPECT_FALSE(reader_.can_take());
@@ -98,6 +99,7 @@ TEST_F(ReaderTest, AStreamedTransactionIsAsOneThatCameInOnePiece) {
 
 // A client that takes the xid of a Stream Abort for what ends loses the whole transaction here; one
 // that takes the subxid for a transaction keeps what was rolled back.
+// Case: 15.
 TEST_F(ReaderTest, AnAbortedSubtransactionTakesItsOwnChangesAndNoOthers) {
   Block(50, true,
         {{50, RelationOf(kItems)},
@@ -118,6 +120,7 @@ TEST_F(ReaderTest, AnAbortedSubtransactionTakesItsOwnChangesAndNoOthers) {
   EXPECT_EQ(batch->row_count, 4u);
 }
 
+// Case: 15.
 TEST_F(ReaderTest, ManySubtransactionsEndEachByItself) {
   Block(50, true, {{50, RelationOf(kItems)}});
   std::vector<std::pair<int64_t, uint64_t>> expected;
@@ -133,6 +136,7 @@ TEST_F(ReaderTest, ManySubtransactionsEndEachByItself) {
   EXPECT_EQ(Changes(*reader_.Take(), kItems), expected);
 }
 
+// Cases: 14, 6.
 TEST_F(ReaderTest, InterleavedTransactionsComeInTheOrderOfTheirCommits) {
   Block(50, true, {{50, RelationOf(kItems)}, {50, Item(1)}});
   Block(60, true, {{60, RelationOf(kItems)}, {60, Item(2)}});
@@ -159,6 +163,7 @@ TEST_F(ReaderTest, ATransactionRolledBackAndMadeAgainComesOnce) {
   EXPECT_THAT(Changes(*reader_.Take(), kItems), ElementsAre(Pair(1, 1)));
 }
 
+// Case: 16.
 TEST_F(ReaderTest, ADescriptionOutlivesTheSubtransactionThatBroughtIt) {
   Block(50, true, {{51, RelationOf(kItems)}, {51, Type(70000, "shop", "mood")}, {51, Item(1)}});
   Feed({StreamAbort(50, 51)});
@@ -167,6 +172,7 @@ TEST_F(ReaderTest, ADescriptionOutlivesTheSubtransactionThatBroughtIt) {
   EXPECT_THAT(Changes(*reader_.Take(), kItems), ElementsAre(Pair(2, 1)));
 }
 
+// Cases: 15, 16.
 TEST_F(ReaderTest, ARolledBackAlterTableIsNoSchemaChange) {
   auto altered = kItemColumns;
   altered.push_back({"extra", kTextOid});
@@ -188,6 +194,7 @@ TEST_F(ReaderTest, ARolledBackAlterTableIsNoSchemaChange) {
   EXPECT_THAT(status.message(), HasSubstr("column 'extra' was added"));
 }
 
+// Case: 16.
 TEST_F(ReaderTest, ATransactionsDescriptionsAreItsOwnUntilItCommits) {
   auto narrower = kItemColumns;
   narrower.pop_back();
@@ -209,6 +216,7 @@ TEST_F(ReaderTest, ATransactionsDescriptionsAreItsOwnUntilItCommits) {
   EXPECT_EQ(reader_.Decode(Commit(320, 330)).code(), Code::kFailedPrecondition);
 }
 
+// Case: 23.
 TEST_F(ReaderTest, HeartbeatsCountOnceTheirTransactionHasCommitted) {
   const std::string ours = LogicalMessage(true, "millrace", "my_slot");
   Feed({Begin(200), ours});
@@ -264,6 +272,7 @@ TEST_F(ReaderTest, ANewConnectionForgetsWhatWasOpen) {
   EXPECT_THAT(Changes(*reader_.Take(), kItems), ElementsAre(Pair(1, 1)));
 }
 
+// Case: 18.
 TEST_F(ReaderTest, ASlotThatSendsPreparedTransactionsIsRefused) {
   for (const char type : {'b', 'P', 'K', 'r', 'p'}) {
     Restart();

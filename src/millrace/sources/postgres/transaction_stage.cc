@@ -222,8 +222,10 @@ Result<const StagedMessage*> StagedReader::Peek() {
       return nullptr;
     }
     const bool is_in_memory = IsInMemory();
-    const char* bytes = transaction_->memory_.data() + (at_ - transaction_->file_size_);
-    if (!is_in_memory) {
+    const char* bytes = nullptr;
+    if (is_in_memory) {
+      bytes = transaction_->memory_.data() + (at_ - transaction_->file_size_);
+    } else {
       MR_ASSIGN_OR_RETURN(bytes, Window(at_, sizeof(Header)));
     }
     Header header;
