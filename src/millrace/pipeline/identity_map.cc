@@ -47,23 +47,26 @@ Result<std::unique_ptr<IdentityMap>> IdentityMap::Make(TablePtr table, bool is_l
   }
   columns.columns = std::make_shared<const Schema>(std::move(schema));
   MR_ASSIGN_OR_RETURN(const StreamPtr registered, store.OpenStream(columns));
-  std::unique_ptr<IdentityMap> map(new IdentityMap(table, store, registered->schema_version));
-  MR_ASSIGN_OR_RETURN(map->ids_[0], store.OpenStateTable(columns.name));
-  if (is_lookup) {
-    MR_ASSIGN_OR_RETURN(map->ids_[1],
-                        store.OpenStateTable("identity-lookups/" + table->FullName()));
-  }
-  return map;
+  MR_ASSIGN_OR_RETURN(const storage::StateTableId id, store.OpenStateTable(columns.name));
+  return std::unique_ptr<IdentityMap>(
+      new IdentityMap(std::move(table), is_lookup, store, id, registered->schema_version));
 }
 
-IdentityMap::IdentityMap(TablePtr table, storage::Store& store, SchemaVersion version)
-    : table_(std::move(table)), store_(store), version_(version), key_columns_([this] {
+IdentityMap::IdentityMap(TablePtr table, bool is_lookup, storage::Store& store,
+                         storage::StateTableId id, SchemaVersion version)
+    : table_(std::move(table)),
+      is_lookup_(is_lookup),
+      store_(store),
+      id_(id),
+      version_(version),
+      key_columns_([this] {
         Schema schema;
         for (const uint32_t column : table_->primary_key) {
           schema.push_back((*table_->columns)[column]);
         }
         return std::make_shared<const Schema>(std::move(schema));
-      }()) {}
+      }()),
+      map_(id) {}
 
 std::string IdentityMap::IdentityOf(const RowBatch& rows, uint32_t row) const {
   std::string identity;
@@ -73,7 +76,7 @@ std::string IdentityMap::IdentityOf(const RowBatch& rows, uint32_t row) const {
 
 Status IdentityMap::BeginBatch(TableChanges* changes, std::optional<Pass> pass) {
   MR_CHECK(newest_.empty() && !is_cleared_);
-  pass_ = pass;
+  map_ = is_lookup_ && pass == Pass::kChanges ? storage::ReplayOf(id_) : id_;
   if (changes == nullptr) {
     return Status::Ok();
   }
@@ -99,9 +102,7 @@ Status IdentityMap::FetchStored(const TableChanges& changes) {
       wanted.push_back(std::move(identity));
     }
   }
-  const size_t which = pass_ == Pass::kLookups ? 1 : 0;
-  MR_CHECK(ids_[which].has_value());
-  MR_ASSIGN_OR_RETURN(auto stored, store_.GetState(*ids_[which], wanted));
+  MR_ASSIGN_OR_RETURN(auto stored, store_.GetState(map_, wanted));
   for (size_t i = 0; i < wanted.size(); ++i) {
     newest_[wanted[i]] = std::move(stored[i]);
   }
@@ -216,20 +217,14 @@ void IdentityMap::Complete(TableChanges& changes, Run& run) const {
 }
 
 void IdentityMap::Save(storage::StoreBatch& batch) const {
-  for (size_t i = 0; i < ids_.size(); ++i) {
-    const bool is_of_pass = !pass_ || (pass_ == Pass::kLookups) == (i == 1);
-    if (!ids_[i] || !is_of_pass) {
-      continue;
-    }
-    if (is_cleared_) {
-      batch.ClearState(*ids_[i]);
-    }
-    for (const auto& [identity, key] : newest_) {
-      if (key) {
-        batch.PutState(*ids_[i], identity, *key);
-      } else if (!is_cleared_) {
-        batch.DeleteState(*ids_[i], identity);
-      }
+  if (is_cleared_) {
+    batch.ClearState(map_);
+  }
+  for (const auto& [identity, key] : newest_) {
+    if (key) {
+      batch.PutState(map_, identity, *key);
+    } else if (!is_cleared_) {
+      batch.DeleteState(map_, identity);
     }
   }
 }

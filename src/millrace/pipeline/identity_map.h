@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -25,8 +24,8 @@ namespace millrace::pipeline {
 // Lifecycle, for each micro-batch: BeginBatch() before anything else reads the changes, Save() into
 // the StoreBatch, EndBatch() once that is committed.
 //
-// A large transaction comes in two passes over the same changes (see TransactionPart). A table that
-// streams join is in both, so its map is kept twice, each as of its own pass.
+// A large transaction comes in two passes over the same changes (see TransactionPart). For a table
+// that streams join, which is in both, the second goes through them on storage::ReplayOf() the map.
 //
 // Threads: the engine thread.
 class IdentityMap {
@@ -48,7 +47,8 @@ class IdentityMap {
  private:
   struct Run;
 
-  IdentityMap(TablePtr table, storage::Store& store, SchemaVersion version);
+  IdentityMap(TablePtr table, bool is_lookup, storage::Store& store, storage::StateTableId id,
+              SchemaVersion version);
 
   Status FetchStored(const TableChanges& changes);
   Status Follow(const Change& change, const TableChanges& changes, Run& run);
@@ -58,17 +58,17 @@ class IdentityMap {
 
   // Constant after construction.
   const TablePtr table_;
+  const bool is_lookup_;
   storage::Store& store_;
+  const storage::StateTableId id_;
   const SchemaVersion version_;  // of the index columns and the primary key
   const SchemaPtr key_columns_;
-  // The map of each pass; absent: the table has no such pass.
-  std::array<std::optional<storage::StateTableId>, 2> ids_;
 
+  storage::StateTableId map_;  // what this micro-batch reads and changes
   // Primary keys, as encoded rows, under the index columns of the rows that this batch meets or
   // changes; nothing: no row.
   StringMap<std::optional<std::string>> newest_;
   bool is_cleared_ = false;  // none of the stored rows is left
-  std::optional<TransactionPart::Pass> pass_;
 };
 
 }  // namespace millrace::pipeline
