@@ -186,6 +186,14 @@ Status PgOutputDecoder::DecodeMessage(std::string_view message) {
       status = in.Read(oid) && in.ReadCString(name) && in.ReadCString(name) ? Status::Ok() : Cut();
       break;
     }
+    case 'A': {
+      // Stream Abort. PostgreSQL 18 sends it for a rolled-back transaction that it had spilled to
+      // disk, although nothing of it was ever sent (seen with 18.4).
+      uint32_t xid = 0;
+      uint32_t subxid = 0;
+      status = in.Read(xid) && in.Read(subxid) ? Status::Ok() : Cut();
+      break;
+    }
     default:
       return Corruption(
           fmt::format("pgoutput message of unknown type {:#04x}", static_cast<uint8_t>(type)));

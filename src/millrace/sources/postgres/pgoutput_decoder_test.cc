@@ -390,6 +390,15 @@ TEST_F(FullIdentityDecoderTest, LosingTheFullIdentityIsNotFollowed) {
   EXPECT_THAT(status.message(), HasSubstr("no longer full"));
 }
 
+// PostgreSQL 18 sends it for what it spilled and rolled back.
+TEST_F(DecoderTest, AStreamAbortOfWhatWasNeverSentIsNothing) {
+  const std::string abort = Message('A').U32(700).U32(701).bytes();
+  Feed({abort, Begin(200), RelationOf(kItems), Insert(kItems, {"1", "a", "b"}), Commit(200, 220),
+        abort});
+  EXPECT_EQ(decoder_.Take()->row_count, 1u);
+  EXPECT_EQ(decoder_.Decode(Message('A').U32(700).bytes()).code(), Code::kCorruption);
+}
+
 TEST_F(DecoderTest, MessagesOutOfPlaceAreCorrupt) {
   const std::vector<std::vector<std::string>> cases = {
       {""},
