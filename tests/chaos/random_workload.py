@@ -279,7 +279,8 @@ class WorkingSession(threading.Thread):
 
 def pgbench(mirror, *arguments):
     command = [f"{DEBIAN_PROGRAMS}/pgbench", *arguments, mirror.postgres.dsn(mirror.database)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT)  # fmt: skip
 
 
 def finish(process):
@@ -298,7 +299,7 @@ def disturb(mirror, rng, until):
         if kind < 0.7:
             mirror.kill()
         elif kind < 0.8:
-            mirror.stop()
+            mirror.stop(may_be_starting=True)
         else:
             mirror.admin_sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots"
                              f" WHERE slot_name = '{mirror.slot}'")  # fmt: skip
