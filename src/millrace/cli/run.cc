@@ -64,7 +64,7 @@ class SignalStop {
     }
   }
 
-  sigset_t signals_;
+  sigset_t signals_{};
   std::stop_source stop_;
   std::thread thread_;
 };

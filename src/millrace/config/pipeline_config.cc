@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <system_error>
 #include <utility>
 
 #include "millrace/config/listen_address.h"
@@ -123,6 +123,7 @@ StreamInput ReadInput(const std::string& text, Location location, const std::str
 void ReadStreams(PipelineConfig& config) {
   const auto sections = config.section.GetSectionMap("streams");
   std::vector<std::string> names;
+  names.reserve(sections.size());
   for (const auto& [name, section] : sections) {
     names.push_back(name);
   }
@@ -233,7 +234,7 @@ std::optional<std::string> ReadConfigText(const std::string& file, Findings& fin
   errno = 0;
   std::ifstream stream(file, std::ios::binary);
   if (!stream) {
-    return refuse(errno != 0 ? std::strerror(errno) : "it cannot be opened");
+    return refuse(errno != 0 ? std::generic_category().message(errno) : "it cannot be opened");
   }
   std::string text(kConfigBytesMax + 1, '\0');
   stream.read(text.data(), static_cast<std::streamsize>(text.size()));

@@ -3,10 +3,10 @@
 
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <system_error>
 
 #include "millrace/config/scalar_text.h"
 
@@ -20,6 +20,7 @@ std::optional<std::string> LookUpVariable(const std::string& name, const ReadOpt
   if (options.environment) {
     return options.environment(name);
   }
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): the program never changes its environment.
   const char* value = std::getenv(name.c_str());
   return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
 }
@@ -34,7 +35,7 @@ std::optional<std::string> ReadSecretFile(const std::string& path, std::string& 
   errno = 0;
   std::ifstream stream(path, std::ios::binary);
   if (!stream) {
-    reason = errno != 0 ? std::strerror(errno) : "it cannot be opened";
+    reason = errno != 0 ? std::generic_category().message(errno) : "it cannot be opened";
     return std::nullopt;
   }
   std::string text(kFileBytesMax + 1, '\0');

@@ -46,10 +46,9 @@ Reaction ReactionTo(Stage stage, Code code) {
   switch (code) {
     case Code::kUnavailable:
     case Code::kTimedOut:
-      // The outcome of a delivery may be unknown: a sink settles that when it opens again.
-      return stage == Stage::kEngine ? Reaction::kStop : Reaction::kRetry;
     case Code::kResourceExhausted:
-      // A full disk of ours ends the run: nothing can be made durable. A peer's may empty.
+      // The outcome of a delivery may be unknown: a sink settles that when it opens again. A full
+      // disk of ours ends the run: nothing can be made durable. A peer's may empty.
       return stage == Stage::kEngine ? Reaction::kStop : Reaction::kRetry;
     case Code::kFailedPrecondition:
     case Code::kPermissionDenied:

@@ -32,7 +32,7 @@ struct IdentityMap::Run {
   std::set<uint32_t> gappy;  // columns of the primary key that lacked values
 };
 
-Result<std::unique_ptr<IdentityMap>> IdentityMap::Make(TablePtr table, bool is_lookup,
+Result<std::unique_ptr<IdentityMap>> IdentityMap::Make(const TablePtr& table, bool is_lookup,
                                                        storage::Store& store) {
   MR_CHECK(table->OldImagesLackKey());
   // The registry of streams keeps the versions of the columns: another index is another version.

@@ -31,7 +31,7 @@ namespace millrace::pipeline {
 class IdentityMap {
  public:
   // REQUIRES: table->OldImagesLackKey().
-  static Result<std::unique_ptr<IdentityMap>> Make(TablePtr table, bool is_lookup,
+  static Result<std::unique_ptr<IdentityMap>> Make(const TablePtr& table, bool is_lookup,
                                                    storage::Store& store);
 
   const Table& table() const { return *table_; }

@@ -60,7 +60,7 @@ class Pipeline {
   struct RetainedOutput {
     std::chrono::steady_clock::time_point at;
     Offset end;
-    uint64_t log_bytes;
+    uint64_t log_bytes = 0;
   };
 
   Status ConnectSource(std::stop_token stop);

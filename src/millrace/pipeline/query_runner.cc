@@ -104,6 +104,7 @@ Status QueryRunner::RunPart(const TableChanges& changes, const std::vector<int64
     }
   }
   std::vector<const RowBatch*> lookups;
+  lookups.reserve(lookup_rows.size());
   for (const RowBatch& rows : lookup_rows) {
     lookups.push_back(&rows);
   }

@@ -297,6 +297,7 @@ Result<TableState::GapSources> TableState::FindGapSources() {
   }
 
   std::vector<std::string> keys;
+  keys.reserve(wanted.size());
   for (const auto& [row, key] : wanted) {
     keys.push_back(key);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -12,7 +13,7 @@
 namespace millrace::sql {
 
 // The longest SQL that is looked at, in bytes.
-inline constexpr size_t kMaxSqlBytes = 256 * 1024;
+inline constexpr size_t kMaxSqlBytes = size_t{256} * 1024;
 
 // Where the values of a column come from.
 struct ColumnSource {

@@ -48,12 +48,12 @@ std::string Key(const std::string& relation, const std::string& column) {
 }  // namespace
 
 const Json& Get(const Json& node, const char* member) {
-  static const Json null;
+  static const Json kNull;
   if (!node.is_object()) {
-    return null;
+    return kNull;
   }
   const auto at = node.find(member);
-  return at == node.end() ? null : *at;
+  return at == node.end() ? kNull : *at;
 }
 
 std::string Text(const Json& node, const char* member) {

@@ -202,7 +202,7 @@ Result<Head> ReadHead(std::string_view bytes) {
   if (bytes.size() < kHeadSize) {
     return Damaged("it is shorter than its head");
   }
-  Head head;
+  Head head{};
   std::memcpy(&head, bytes.data(), sizeof(Head));
   if (std::memcmp(head.magic, kMagic, sizeof(kMagic)) != 0) {
     return Damaged("it does not begin with MRO");

@@ -21,8 +21,8 @@ constexpr long kUploadBufferBytes = 512 << 10;
 constexpr int kPollMillis = 500;
 
 void InitLibrary() {
-  static const CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
-  MR_CHECK(result == CURLE_OK);
+  static const CURLcode kResult = curl_global_init(CURL_GLOBAL_DEFAULT);
+  MR_CHECK(kResult == CURLE_OK);
 }
 
 struct UrlCloser {
@@ -52,7 +52,7 @@ std::string UrlPart(CURLU* url, CURLUPart part, unsigned flags) {
 void AppendHeader(std::unique_ptr<curl_slist, ListCloser>& list, const std::string& line) {
   curl_slist* grown = curl_slist_append(list.get(), line.c_str());
   MR_CHECK(grown != nullptr);
-  list.release();
+  static_cast<void>(list.release());  // `grown` has it
   list.reset(grown);
 }
 

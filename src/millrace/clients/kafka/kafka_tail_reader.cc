@@ -24,7 +24,7 @@ constexpr int64_t kFirstStep = 256;
 constexpr int64_t kStepFactor = 16;
 
 // A time-out of reading leaves nothing unknown.
-Status AsUnavailable(Status status) {
+Status AsUnavailable(const Status& status) {
   return status.code() == Code::kTimedOut ? Unavailable(status.message()) : status;
 }
 

@@ -78,7 +78,7 @@ class RedisReplies {
 
   // Nodes stand in preorder: an array's elements follow it.
   struct Node {
-    RedisReply::Type type;
+    RedisReply::Type type = RedisReply::Type::kNil;
     uint32_t size = 0;   // bytes of text, or elements
     uint64_t value = 0;  // the integer, or where the text begins in text_
     size_t next = 0;     // arrays: the node behind the last element, once the reply is whole

@@ -241,12 +241,12 @@ const ValueError* AppendInterval(std::string_view text, Column& column) {
 constexpr std::array<int8_t, 256> MakeHexTable() {
   std::array<int8_t, 256> table{};
   table.fill(-1);
-  for (int i = 0; i < 10; ++i) {
-    table[static_cast<size_t>('0' + i)] = static_cast<int8_t>(i);
+  for (uint8_t i = 0; i < 10; ++i) {
+    table[uint8_t{'0'} + i] = static_cast<int8_t>(i);
   }
-  for (int i = 0; i < 6; ++i) {
-    table[static_cast<size_t>('a' + i)] = static_cast<int8_t>(10 + i);
-    table[static_cast<size_t>('A' + i)] = static_cast<int8_t>(10 + i);
+  for (uint8_t i = 0; i < 6; ++i) {
+    table[uint8_t{'a'} + i] = static_cast<int8_t>(10 + i);
+    table[uint8_t{'A'} + i] = static_cast<int8_t>(10 + i);
   }
   return table;
 }
@@ -264,7 +264,7 @@ const ValueError* AppendUuid(std::string_view text, Column& column) {
   }
   constexpr std::array<uint8_t, 16> kAt = {0,  2,  4,  6,  9,  11, 14, 16,
                                            19, 21, 24, 26, 28, 30, 32, 34};
-  std::array<uint8_t, 16> bytes;
+  std::array<uint8_t, 16> bytes{};
   int bad = 0;
   for (size_t i = 0; i < 16; ++i) {
     const int byte = HexByte(text.data() + kAt[i]);

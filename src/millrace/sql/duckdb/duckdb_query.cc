@@ -29,9 +29,9 @@ std::string Quoted(std::string_view name) {
 }
 
 const Field& FieldOf(const QuerySpec& spec, ColumnSource source) {
-  static const Field commit_time{"_commit_ts", TypeKind::kTimestampTz, true};
+  static const Field kCommitTime{"_commit_ts", TypeKind::kTimestampTz, true};
   if (source.column == ColumnSource::kCommitTime) {
-    return commit_time;
+    return kCommitTime;
   }
   const QueryInput& input =
       source.lookup < 0 ? spec.driving : spec.lookups[static_cast<size_t>(source.lookup)];

@@ -64,8 +64,8 @@ void Scan::Read(duckdb_function_info info, duckdb_data_chunk chunk) {
 }
 
 void Scan::Fill(Position& at, duckdb_data_chunk chunk) {
-  static const size_t vector_size = duckdb_vector_size();
-  const size_t n = std::min(vector_size, row_count - at.row);
+  static const size_t kVectorSize = duckdb_vector_size();
+  const size_t n = std::min(kVectorSize, row_count - at.row);
   for (size_t i = 0; n != 0 && i < at.columns.size(); ++i) {
     const duckdb_vector vector = duckdb_data_chunk_get_vector(chunk, i);
     const idx_t index = at.columns[i];

@@ -22,7 +22,7 @@ TEST(RecordCacheTest, FindsTheRecordThatHoldsAnOffset) {
 }
 
 TEST(RecordCacheTest, StaysWithinItsBytesAndKeepsWhatIsUsed) {
-  RecordCache cache(64 * 1024);
+  RecordCache cache(size_t{64} * 1024);
   cache.Insert(RecordAt(0, 10));
   const uint64_t one = cache.byte_size();
   for (uint64_t first = 10; first < 5000; first += 10) {

@@ -20,7 +20,7 @@ namespace {
 
 // After a record that was read from disk, its followers are decoded too, up to so many bytes: a
 // sink that lags behind small records reads them in one go.
-constexpr size_t kReadAheadBytes = 256 * 1024;
+constexpr size_t kReadAheadBytes = size_t{256} * 1024;
 
 }  // namespace
 

@@ -18,7 +18,7 @@ constexpr std::string_view kOpen = "open data_dir";
 
 // 128 random bits as 32 hexadecimal digits.
 Result<std::string> MakeInstanceId() {
-  std::array<unsigned char, 16> bytes;
+  std::array<unsigned char, 16> bytes{};
   if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
     return Internal("make data_dir: the kernel gives no random bytes");
   }
