@@ -759,7 +759,12 @@ TEST_F(SourceTest, ALargeTransactionComesInPartsWhichKeepTheConnection) {
       if (!source_->Pending().can_take) {
         continue;
       }
-      std::unique_ptr<ChangeBatch> batch = source_->Take();
+      Result<std::unique_ptr<ChangeBatch>> taken = source_->Take();
+      EXPECT_TRUE(taken.ok()) << taken.status().ToString();
+      if (!taken.ok()) {
+        break;
+      }
+      std::unique_ptr<ChangeBatch> batch = std::move(taken).value();
       if (batch->row_count == 0) {
         MakeDurable(*batch);
         continue;
