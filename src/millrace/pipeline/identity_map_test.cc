@@ -85,6 +85,9 @@ class IdentityMapTest : public testing::Test {
     }
     std::unique_ptr<storage::StoreBatch> batch = store_->NewBatch();
     map_->Save(*batch);
+    if (pass) {
+      batch->SetPart(*pass == Pass::kChanges);
+    }
     EXPECT_TRUE(store_->Commit(std::move(batch)).ok());
     map_->EndBatch();
     changes_ = TableChanges(table_);
