@@ -17,9 +17,9 @@ FAILPOINTS = subprocess.run(
 SHORT_RETENTION = CONFIG + "storage: {{retain_time: 1s}}\n"
 
 
-# A first snapshot meets these once, or once a table.
-ONCE = {"source.before_slot_created", "source.after_slot_created", "engine.after_snapshot_staged"}
-TWICE = {"source.before_snapshot_table"}
+# A start meets these once, or once a table.
+ONCE = {"source.before_slot_created", "source.after_slot_created"}
+TWICE = {"source.before_chunk_read", "source.before_chunk_joins"}
 CASES = [(name, 1) for name in FAILPOINTS] + [
     (name, 2 if name in TWICE else 3) for name in FAILPOINTS if name not in ONCE
 ]
