@@ -204,8 +204,8 @@ def check_is_shown_down(servers, pipeline, down):
 def test_sink_that_is_down_at_the_start(servers, source, pipeline, down):
     servers[SINKS[down]].stop()
     pipeline.process.launch()
-    # The snapshot is read: each change is an output of its own from here on.
-    wait_for(lambda: " Streaming " in log_of(pipeline), "the stream begins")
+    # Each change is an output of its own from here on.
+    wait_for(lambda: " All tables are complete" in log_of(pipeline), "the tables are read")
     for _ in range(20):
         source.random_transaction()
     check_is_shown_down(servers, pipeline, down)
