@@ -199,7 +199,7 @@ class Mirror:
             json.dump(self.config, file, indent=1, ensure_ascii=False)
 
     def start(self, *tables, **sections):
-        """Writes the file and returns when the pipeline streams."""
+        """Writes the file and returns when the pipeline streams and has read its tables."""
         self.configure(*tables, **sections)
         self.resume()
 
@@ -207,6 +207,9 @@ class Mirror:
         """Starts it again with the same file."""
         self.process.launch()
         self.wait(lambda: "Streaming" in self.log_since_start(), "the stream begins")
+        if "Tables are read beside the stream" in self.log_since_start():
+            self.wait(lambda: "All tables are complete" in self.log_since_start(),
+                      "the tables are read")  # fmt: skip
 
     def _read_log(self):
         try:

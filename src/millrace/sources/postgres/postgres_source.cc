@@ -188,11 +188,12 @@ Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
   // One that came while the stream was not there yet.
   stream_->Confirm(Lsn(confirmed_.load()));
   heartbeat_->StartMessages();
-  log_.Info("Streaming", {{"position", FormatLsn(start.end_lsn)}});
   MR_ASSIGN_OR_RETURN(const std::vector<SourceTable> tables, TablesInOrder());
   snapshot_ =
       std::make_unique<SnapshotCoordinator>(config_, log_, [this] { heartbeat_->BeatNow(); });
-  return snapshot_->Start(tables, roles_, notes_, std::move(control_));
+  MR_RETURN_IF_ERROR(snapshot_->Start(tables, roles_, notes_, std::move(control_)));
+  log_.Info("Streaming", {{"position", FormatLsn(start.end_lsn)}});
+  return Status::Ok();
 }
 
 Status PostgresSource::Step(milliseconds wait) {
