@@ -14,6 +14,7 @@ constexpr Entry kCodes[] = {
     {"08", Code::kUnavailable},            // connection exceptions
     {"0A", Code::kUnsupported},            // feature not supported
     {"22", Code::kInvalidArgument},        // data exceptions
+    {"23505", Code::kUnavailable},         // another session makes the same object at this moment
     {"25006", Code::kFailedPrecondition},  // read-only transaction
     {"25P03", Code::kUnavailable},         // idle in transaction for too long
     {"28", Code::kPermissionDenied},       // wrong role or password, pg_hba.conf
