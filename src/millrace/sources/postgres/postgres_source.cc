@@ -332,6 +332,7 @@ void PostgresSource::Close() {
     status_.confirmed_lsn = stream_->confirmed();
   }
   stream_.reset();
+  reader_.reset();  // what it has staged is sent again
   status_.connected = false;
   status_.snapshot_running = false;
 }
