@@ -25,7 +25,7 @@ for folder in ("tools", "tests/integration", "tests/integration/cases"):
     sys.path.insert(0, str(ROOT / folder))
 
 import psycopg2  # noqa: E402
-from harness import Mirror  # noqa: E402
+from harness import ABSENT, Mirror  # noqa: E402
 from servers import ClickHouse, Postgres  # noqa: E402
 from servers.postgres import DEBIAN_PROGRAMS  # noqa: E402
 
@@ -318,7 +318,7 @@ def run(mirror, seconds, seed, sessions=4, ddl=False):
         for _ in range(300):
             Statements(rng, False).insert(cursor, rng.choice(["plain", "wide", "by_index", "parted"]))
     # Nothing hides a double in `log` and pgbench_history, which have no key.
-    mirror.configure(*TABLES, *PGBENCH_TABLES, sinks={"lines": None})
+    mirror.configure(*TABLES, *PGBENCH_TABLES, sinks={"lines": ABSENT})
     workers = [
         WorkingSession(mirror.postgres.dsn(mirror.database), f"{seed}/{number}", ddl)
         for number in range(sessions)

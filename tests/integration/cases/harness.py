@@ -71,11 +71,14 @@ def backticks(name):
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
+ABSENT = object()
+
+
 def merge(base, extra):
-    """`extra` laid over `base`, mappings into mappings; None takes out."""
+    """`extra` laid over `base`, mappings into mappings; ABSENT takes out."""
     result = dict(base)
     for key, value in extra.items():
-        if value is None:
+        if value is ABSENT:
             result.pop(key, None)
             continue
         is_mapping = isinstance(value, dict) and isinstance(result.get(key), dict)
