@@ -27,7 +27,8 @@ test-integration: release  ## real servers, crashes and faults against build/rel
 chaos: release  ## random statements and kill -9 for ten minutes (SECONDS=, SEED=); equal mirrors
 	tests/chaos/random_workload.py --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
-bench: release  ## throughput and latency on real servers, as a table
+bench: release  ## memory of the engine, then throughput and latency on real servers, as tables
+	build/release/src/millrace/pipeline/engine_memory_bench
 	/usr/bin/python3 benchmarks/pipeline/bench.py
 
 run-example:  ## the engagement example with a load, on this machine

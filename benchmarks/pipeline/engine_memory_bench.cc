@@ -202,14 +202,21 @@ void TruncateAll(Engine& engine, size_t rows) {
   engine.EndTransaction();
 }
 
-void InsertLargeRows(Engine& engine, size_t bytes) {
-  std::string note(bytes, 'x');
-  for (size_t i = 0; i < bytes; i += 7) {
-    note[i] = static_cast<char>('a' + i * 2654435761U % 26);
+// A value that does not compress, gone before the engine begins.
+void AddLargeEvent(Engine& engine, ChangeBatch& batch, int64_t id, size_t bytes) {
+  std::string note(bytes, ' ');
+  uint64_t random = static_cast<uint64_t>(id) + 1;
+  for (char& c : note) {
+    random = random * 6364136223846793005U + 1442695040888963407U;
+    c = static_cast<char>(' ' + (random >> 33) % 95);
   }
+  engine.AddEvent(batch, id, note);
+}
+
+void InsertLargeRows(Engine& engine, size_t bytes) {
   for (int64_t id = 0; id < 4; ++id) {
     auto batch = engine.NewBatch();
-    engine.AddEvent(*batch, id, note);
+    AddLargeEvent(engine, *batch, id, bytes);
     engine.Give(std::move(batch));
     engine.EndTransaction();
   }

@@ -98,10 +98,13 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   }
   for (const std::unique_ptr<IdentityMap>& map : plan_.identity_maps) {
     map->Save(writer.state());
+    map->EndBatch();
   }
   for (TableState* state : states) {
     MR_RETURN_IF_ERROR(state->Save(writer));
+    state->EndBatch();
   }
+  batch.tables.clear();  // rows may be large, and the commit takes copies of them
   std::move(batch.notes.begin(), batch.notes.end(), std::back_inserter(notes_));
   if (is_last) {
     if (!batch.is_snapshot) {
@@ -117,12 +120,6 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   MR_FAILPOINT("engine.before_commit");
   const auto commit_start = steady_clock::now();
   MR_RETURN_IF_ERROR(writer.Commit(is_last));
-  for (const std::unique_ptr<IdentityMap>& map : plan_.identity_maps) {
-    map->EndBatch();
-  }
-  for (TableState* state : states) {
-    state->EndBatch();
-  }
   if (batch.snapshot_complete) {
     MR_FAILPOINT("engine.after_snapshot_staged");
     MR_RETURN_IF_ERROR(store_.CompleteSnapshot(batch.end));
@@ -192,6 +189,7 @@ Status BatchLoop::MakeOutputs(ChangeBatch& batch, BatchWriter& writer) {
     if (!planned.stream()->append_only) {
       MR_RETURN_IF_ERROR(CheckNoGaps(*changes).WithContext(context));
     }
+    MR_RETURN_IF_ERROR(writer.CutIfLarge());  // before more is made
     StreamRows rows{RowBatch(planned.stream()->columns), {}};
     if (planned.query) {
       Result<StreamRows> result = planned.query->Run(batch, *changes);

@@ -95,8 +95,8 @@ Status BatchWriter::CutIfLarge() {
 // If the process dies behind it, opening data_dir drops all parts, and the source sends what they
 // were made of again.
 Status BatchWriter::Cut() {
-  AppendRecords();
   batch_->SetPart(false);
+  AppendRecords();
   MR_RETURN_IF_ERROR(store_.Commit(std::move(batch_)));
   is_part_ = true;
   batch_ = store_.NewBatch();
@@ -127,7 +127,7 @@ void BatchWriter::AppendRecords() {
       record.end = Offset(record.end.value() + output.row_count());
       record.batches.push_back(std::make_shared<const OutputBatch>(std::move(output)));
     }
-    batch_->AppendOutput(record);
+    batch_->AppendOutput(std::move(record));
   }
   outputs_.clear();
   output_bytes_ = 0;
@@ -195,8 +195,8 @@ void BatchWriter::AppendRecord(const std::vector<RowRange>& ranges) {
     record.batches.push_back(std::make_shared<const OutputBatch>(std::move(output)));
   }
   if (!record.batches.empty()) {
-    batch_->AppendOutput(record);
     next_ = record.end;
+    batch_->AppendOutput(std::move(record));
   }
 }
 

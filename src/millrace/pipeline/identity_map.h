@@ -22,7 +22,7 @@ namespace millrace::pipeline {
 // so that whoever reads the changes finds there what the default identity gives.
 //
 // Lifecycle, for each micro-batch: BeginBatch() before anything else reads the changes, Save() into
-// the StoreBatch, EndBatch() once that is committed.
+// the StoreBatch, then EndBatch().
 //
 // A large transaction comes in two passes over the same changes (see TransactionPart). For a table
 // that streams join, which is in both, the second goes through them on storage::ReplayOf() the map.

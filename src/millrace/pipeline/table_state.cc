@@ -399,7 +399,7 @@ void TableState::EndBatch() {
     }
     if (newest.new_row == kNoRow) {
       found->second = kAbsent;
-    } else if (keep_ == Keep::kWideRows) {
+    } else if (keep_ == Keep::kWideRows || changes_->new_rows.byte_size() > cache_bytes_) {
       cache_index_.erase(found);
     } else {
       found->second = static_cast<uint32_t>(cached_rows_.row_count());

@@ -35,8 +35,9 @@ struct RowRef {
 // Within a micro-batch it knows each version of a row, so that a row can be read as of any
 // transaction of the batch.
 //
-// Lifecycle, for each micro-batch: BeginBatch(), then any reads, then Save(), and EndBatch() once
-// that is committed. A part of a large transaction is a micro-batch like others.
+// Lifecycle, for each micro-batch: BeginBatch(), then any reads, then Save() and EndBatch(). Memory
+// is then ahead of the store until the commit; one that fails ends the run. A part of a large
+// transaction is a micro-batch like others.
 //
 // What changes all rows, TRUNCATE and the end of reading the table again, is not gathered row by
 // row: memory is bounded by the batch.

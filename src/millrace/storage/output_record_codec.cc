@@ -21,6 +21,8 @@ constexpr uint8_t kRecordFormat = 1;
 constexpr char kMagic[3] = {'M', 'R', 'O'};
 constexpr uint64_t kPayloadMax = LZ4_MAX_INPUT_SIZE;  // just below 2 GiB
 constexpr uint64_t kCompressMin = 1024;
+// Beyond it, where a single row is that large, a second copy in memory costs more than disk does.
+constexpr uint64_t kCompressMax = uint64_t{16} << 20;
 // Trades a tenth of the ratio for twice the speed; see benchmarks/micro/output_log_bench.cc.
 constexpr int kLz4Acceleration = 4;
 
@@ -174,22 +176,20 @@ void AppendBatch(Buffer& to, const OutputBatch& batch) {
   }
 }
 
-// Appends the payload as it is to be stored.
-Codec AppendPayload(std::string_view payload, RecordCompression compression, Buffer& to) {
-  if (compression == RecordCompression::kLz4 && payload.size() > kCompressMin) {
-    const size_t before = to.size();
-    // With no more room than is worth while, LZ4 gives up early on what does not compress.
-    const size_t room = payload.size() - payload.size() / 8;
-    char* at = to.Extend(room);
-    const int size = LZ4_compress_fast(payload.data(), at, static_cast<int>(payload.size()),
-                                       static_cast<int>(room), kLz4Acceleration);
-    to.Truncate(before + static_cast<size_t>(std::max(size, 0)));
-    if (size > 0) {
-      return Codec::kLz4;
-    }
+// Appends `payload` to `to` as one LZ4 block. False, and `to` as it was, where that is not worth
+// while.
+bool AppendCompressed(std::string_view payload, Buffer& to) {
+  if (payload.size() <= kCompressMin || payload.size() > kCompressMax) {
+    return false;
   }
-  to.Append(payload);
-  return Codec::kNone;
+  const size_t before = to.size();
+  // With no more room than is worth while, LZ4 gives up early on what does not compress.
+  const size_t room = payload.size() - payload.size() / 8;
+  char* at = to.Extend(room);
+  const int size = LZ4_compress_fast(payload.data(), at, static_cast<int>(payload.size()),
+                                     static_cast<int>(room), kLz4Acceleration);
+  to.Truncate(before + static_cast<size_t>(std::max(size, 0)));
+  return size > 0;
 }
 
 // ---- Decoding ----
@@ -437,16 +437,19 @@ Result<OutputBatchPtr> ReadBatch(ByteReader& reader, Offset first, const StreamR
 
 Status EncodeOutputRecord(const OutputRecord& record, RecordCompression compression,
                           RecordScratch& scratch, Buffer& to) {
-  Buffer& payload = scratch.payload;
-  payload.Clear();
-  AppendVarint(payload, record.batches.size());
+  // The record as it is without compression: room for the head, then the payload.
+  Buffer& plain = scratch.record;
+  plain.Clear();
+  plain.Extend(kHeadSize);
+  AppendVarint(plain, record.batches.size());
   uint64_t at = record.first.value();
   for (const OutputBatchPtr& batch : record.batches) {
     MR_CHECK(batch->first_offset.value() == at);
-    AppendBatch(payload, *batch);
+    AppendBatch(plain, *batch);
     at += batch->row_count();
   }
   MR_CHECK(at == record.end.value());
+  const std::string_view payload = plain.view().substr(kHeadSize);
   if (payload.size() > kPayloadMax) {
     return ResourceExhausted(
         fmt::format("append to the output log: the outputs of one micro-batch take {} bytes, the "
@@ -463,13 +466,19 @@ Status EncodeOutputRecord(const OutputRecord& record, RecordCompression compress
   head.payload_size = payload.size();
   const size_t begin = to.size();
   to.Extend(kHeadSize);
-  head.codec = static_cast<uint8_t>(AppendPayload(payload.view(), compression, to));
+  if (compression == RecordCompression::kLz4 && AppendCompressed(payload, to)) {
+    head.codec = static_cast<uint8_t>(Codec::kLz4);
+  } else if (begin == 0) {
+    std::swap(to, plain);  // a large record is not copied
+  } else {
+    to.Append(payload);
+  }
   char* const head_at = to.data() + begin;
   std::memcpy(head_at, &head, sizeof(Head));
   const uint32_t crc = Crc32c(to.view().substr(begin + kHeadSize), Crc32c({head_at, sizeof(Head)}));
   std::memcpy(head_at + sizeof(Head), &crc, sizeof(crc));
-  if (payload.capacity() > kRecordScratchKept) {
-    payload = Buffer();
+  if (plain.capacity() > kRecordScratchKept) {
+    plain = Buffer();
   }
   return Status::Ok();
 }

@@ -18,13 +18,13 @@ using StreamResolver = std::function<StreamPtr(StreamId, SchemaVersion)>;
 
 enum class RecordCompression : uint8_t {
   kNone,
-  kLz4,  // above 1 KiB, where it makes the record smaller by an eighth or more
+  kLz4,  // from 1 KiB to 16 MiB, where it makes the record smaller by an eighth or more
 };
 
 // Reusable memory of EncodeOutputRecord(). Holds as much as the largest record so far took, up to
 // kRecordScratchKept.
 struct RecordScratch {
-  Buffer payload;
+  Buffer record;
 };
 inline constexpr size_t kRecordScratchKept = size_t{16} << 20;
 

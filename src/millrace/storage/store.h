@@ -47,7 +47,7 @@ class StoreBatch {
   // REQUIRES: record.first is the end of the log plus what this batch has appended. Rows become
   // readable by sinks at the commit, for parts at the last one's, or for snapshot outputs when the
   // snapshot is complete.
-  virtual void AppendOutput(const OutputRecord& record) = 0;
+  virtual void AppendOutput(OutputRecord record) = 0;
   // REQUIRES for both: not a part, or the last.
   virtual void SetPosition(SourcePosition position) = 0;
   virtual void SetNote(const SourceNote& note) = 0;

@@ -23,6 +23,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kSubdirectory[] = "rocksdb";
+// A write of this size is beyond what batches of common rows come to.
+constexpr size_t kLargeWrite = size_t{24} << 20;
 
 Status FromErrno(int error, std::string_view what) {
   const std::string text =
@@ -191,6 +193,21 @@ Status Database::Write(rocksdb::WriteBatch& batch, bool sync, std::string_view w
     latch_->Set(status);
   }
   return status;
+}
+
+Status Database::FlushAfter(size_t bytes) {
+  if (bytes < kLargeWrite) {
+    return Status::Ok();
+  }
+  for (rocksdb::ColumnFamilyHandle* family : {output_, state_, pending_}) {
+    uint64_t held = 0;
+    if (db_->GetIntProperty(family, rocksdb::DB::Properties::kCurSizeAllMemTables, &held) &&
+        held >= kLargeWrite) {
+      MR_RETURN_IF_ERROR(
+          ToStatus(db_->Flush(rocksdb::FlushOptions(), family), "bring a large write to disk"));
+    }
+  }
+  return Status::Ok();
 }
 
 Result<std::optional<std::string>> Database::Get(rocksdb::ColumnFamilyHandle* family,

@@ -42,6 +42,9 @@ class Database {
   // Applies `batch` atomically; with `sync` it is durable when the call returns. After a failure
   // every later call fails alike.
   Status Write(rocksdb::WriteBatch& batch, bool sync, std::string_view what);
+  // Bounds memory after a write of `bytes`: one that is large, as rows of many megabytes are, is
+  // brought into table files at once, or the next would be held beside it. Blocks until then.
+  Status FlushAfter(size_t bytes);
   // The value of `key`; nothing if there is none.
   Result<std::optional<std::string>> Get(rocksdb::ColumnFamilyHandle* family, std::string_view key);
   Status ToStatus(const rocksdb::Status& status, std::string_view what) const {

@@ -119,7 +119,7 @@ void RocksDbBatch::PutClears() {
   PutBehind(std::move(clears));
 }
 
-void RocksDbBatch::AppendOutput(const OutputRecord& record) {
+void RocksDbBatch::AppendOutput(OutputRecord record) {
   MR_CHECK(record.first == log_end_.offset);
   log_end_.offset = record.end;
   if (!status_.ok() || record.first == record.end) {
@@ -131,6 +131,10 @@ void RocksDbBatch::AppendOutput(const OutputRecord& record) {
     return;
   }
   const std::string key = OutputKey(record.first);
+  if (!is_part_ && encoded_.size() <= kRecordScratchKept) {
+    records_.push_back(std::move(record));
+  }
+  record.batches.clear();  // the rows of a large record make room for its next copy
   const rocksdb::Slice key_part(key);
   const rocksdb::Slice value_parts[] = {
       {reinterpret_cast<const char*>(&log_end_.bytes), sizeof(log_end_.bytes)},
@@ -138,8 +142,8 @@ void RocksDbBatch::AppendOutput(const OutputRecord& record) {
   Check(batch_.Put(database_.output(), rocksdb::SliceParts(&key_part, 1),
                    rocksdb::SliceParts(value_parts, 2)));
   log_end_.bytes += sizeof(log_end_.bytes) + encoded_.size();
-  if (!is_part_) {
-    records_.push_back(record);
+  if (encoded_.capacity() > kRecordScratchKept) {
+    encoded_ = Buffer();
   }
 }
 

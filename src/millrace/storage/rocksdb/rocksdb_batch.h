@@ -31,7 +31,7 @@ class RocksDbBatch final : public StoreBatch {
   void PutState(StateTableId table, std::string_view key, std::string_view row) override;
   void DeleteState(StateTableId table, std::string_view key) override;
   void ClearState(StateTableId table) override;
-  void AppendOutput(const OutputRecord& record) override;
+  void AppendOutput(OutputRecord record) override;
   void SetPosition(SourcePosition position) override;
   void SetNote(const SourceNote& note) override;
   size_t byte_size() const override { return batch_.GetDataSize(); }

@@ -254,7 +254,9 @@ Status RocksDbStore::Commit(std::unique_ptr<StoreBatch> batch) {
     }
     readable_.NotifyAll();
   }
-  batch.reset();  // its memory, before the merge takes some
+  const size_t bytes = batch->byte_size();
+  batch.reset();  // its memory, before others take some
+  MR_RETURN_IF_ERROR(database_->FlushAfter(bytes));
   return mark.phase == PartsPhase::kSealed ? MergeParts() : Status::Ok();
 }
 

@@ -312,25 +312,35 @@ Status RocksDbStore::MergeRows() {
   rocksdb::ReadOptions options;
   options.iterate_upper_bound = &bound;
   options.fill_cache = false;
-  const std::unique_ptr<rocksdb::Iterator> at(
-      database_->db().NewIterator(options, database_->pending()));
-  rocksdb::WriteBatch batch;
-  for (at->Seek(StateKeyPrefix(kClearedTables + 1)); at->Valid(); at->Next()) {
-    const Result<std::optional<std::string_view>> row = DecodePending(ToView(at->value()));
-    if (!row.ok()) {
-      return Explain(row.status(), kMerge);
-    }
-    MR_RETURN_IF_ERROR(database_->ToStatus(
-        row->has_value() ? batch.Put(database_->state(), at->key(), ToSlice(**row))
-                         : batch.Delete(database_->state(), at->key()),
-        kMerge));
-    if (batch.GetDataSize() >= kMergeBytes) {
+  std::string next = StateKeyPrefix(kClearedTables + 1);
+  for (bool more = true; more;) {
+    std::unique_ptr<rocksdb::Iterator> at(
+        database_->db().NewIterator(options, database_->pending()));
+    size_t bytes = 0;
+    // Until the end, or until a piece was so large that the iterator is in the way of others.
+    for (at->Seek(next); bytes < 2 * kMergeBytes && at->Valid();) {
+      rocksdb::WriteBatch batch;
+      for (; batch.GetDataSize() < kMergeBytes && at->Valid(); at->Next()) {
+        const Result<std::optional<std::string_view>> row = DecodePending(ToView(at->value()));
+        if (!row.ok()) {
+          return Explain(row.status(), kMerge);
+        }
+        MR_RETURN_IF_ERROR(database_->ToStatus(
+            row->has_value() ? batch.Put(database_->state(), at->key(), ToSlice(**row))
+                             : batch.Delete(database_->state(), at->key()),
+            kMerge));
+        next.assign(at->key().data(), at->key().size());
+      }
       MR_RETURN_IF_ERROR(database_->Write(batch, /*sync=*/false, kMerge));
-      batch.Clear();
+      bytes = batch.GetDataSize();
     }
+    MR_RETURN_IF_ERROR(database_->ToStatus(at->status(), kMerge));
+    more = at->Valid();
+    next.push_back('\0');  // the key behind
+    at.reset();
+    MR_RETURN_IF_ERROR(database_->FlushAfter(bytes));
   }
-  MR_RETURN_IF_ERROR(database_->ToStatus(at->status(), kMerge));
-  return database_->Write(batch, /*sync=*/false, kMerge);
+  return Status::Ok();
 }
 
 }  // namespace millrace::storage
