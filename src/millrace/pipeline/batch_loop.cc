@@ -104,9 +104,7 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   }
   std::move(batch.notes.begin(), batch.notes.end(), std::back_inserter(notes_));
   if (is_last) {
-    if (!batch.is_snapshot) {
-      writer.state().SetPosition(batch.end);
-    }
+    writer.state().SetPosition(batch.end);
     for (const SourceNote& note : notes_) {
       writer.state().SetNote(note);
     }
@@ -123,11 +121,6 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   for (TableState* state : states) {
     state->EndBatch();
   }
-  if (batch.snapshot_complete) {
-    MR_FAILPOINT("engine.after_snapshot_staged");
-    MR_RETURN_IF_ERROR(store_.CompleteSnapshot(batch.end));
-    log_.Info("First snapshot is complete", {{"position", FormatLsn(batch.end.end_lsn)}});
-  }
   metrics_.BatchCommitted(has_outputs ? batch.row_count : 0, SecondsSince(commit_start));
   MR_FAILPOINT("engine.after_commit");
 
@@ -138,9 +131,7 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   if (!batch.transactions.empty()) {
     last_commit_ts_ = batch.transactions.back().commit_ts;
   }
-  if (!batch.is_snapshot || batch.snapshot_complete) {
-    confirm_(batch.end);
-  }
+  confirm_(batch.end);
   return Status::Ok();
 }
 
