@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 #include <httplib.h>
+#include <nlohmann/json.hpp>
 #include <pthread.h>
 
 #include "millrace/admin/bounded_http_server.h"
@@ -28,6 +29,7 @@ constexpr std::chrono::milliseconds kConnectionTimeMax{2000};
 // Enough for a GET with a token. What is read stays far below what could overflow the stack of the
 // recursive matcher that HTTP ranges are parsed with.
 constexpr size_t kRequestBytesMax = 8192;
+constexpr const char* kSnapshotPath = "/api/v1/snapshot";
 constexpr const char* kText = "text/plain; charset=utf-8";
 
 // Takes as long whatever `given` is, but for its length.
@@ -86,6 +88,7 @@ struct AdminServer::Rep {
   Result<std::unique_ptr<BoundedHttpServer>> Listen();
   void AddRoutes(BoundedHttpServer& to);
   HandlerResponse Guard(const Request& request, Response& response) const;
+  Status ReadAgain(const Request& request) const;
   // Why changes do not flow; empty if they do.
   std::string NotReadyReason() const;
 
@@ -136,7 +139,8 @@ void AdminServer::Rep::AddRoutes(BoundedHttpServer& to) {
                     "/healthz        200 while the process works\n"
                     "/readyz         200 if changes really flow, or 503 and why not\n"
                     "/metrics        numbers for Prometheus\n"
-                    "/api/v1/status  source, streams and sinks as JSON\n",
+                    "/api/v1/status  source, streams and sinks as JSON\n"
+                    "/api/v1/snapshot  POST {{\"table\": ...}}: read a table again\n",
                     board.Read()->pipeline),
         kText);
   });
@@ -154,6 +158,30 @@ void AdminServer::Rep::AddRoutes(BoundedHttpServer& to) {
   to.Get("/api/v1/status", [this](const Request&, Response& response) {
     response.set_content(ToJson(*board.Read()) + "\n", "application/json");
   });
+  to.Post(kSnapshotPath, [this](const Request& request, Response& response) {
+    const Status status = ReadAgain(request);
+    response.status = status.ok() ? 202 : status.code() == Code::kInvalidArgument ? 400 : 409;
+    response.set_content(
+        (status.ok() ? "The table is being read again; /api/v1/status says how far."
+                     : status.message()) +
+            "\n",
+        kText);
+  });
+}
+
+Status AdminServer::Rep::ReadAgain(const Request& request) const {
+  if (request.get_header_value("Content-Type") != "application/json") {
+    return InvalidArgument(
+        "Send {\"table\": \"schema.name\"} with Content-Type: application/json.");
+  }
+  const nlohmann::json body = nlohmann::json::parse(request.body, nullptr, false);
+  if (!body.is_object() || !body.contains("table") || !body["table"].is_string()) {
+    return InvalidArgument("Send {\"table\": \"schema.name\"}.");
+  }
+  if (!options.read_again) {
+    return FailedPrecondition("the pipeline has not started yet: try again when it streams");
+  }
+  return options.read_again(body["table"].get<std::string>());
 }
 
 // Runs before every route.
@@ -168,9 +196,10 @@ HandlerResponse AdminServer::Rep::Guard(const Request& request, Response& respon
        !config::IsLoopback(HostName(request.get_header_value("Host"))))) {
     return refuse(403, "Without admin.token only localhost, 127.0.0.1 and [::1] are answered.");
   }
-  if (request.method != "GET" && request.method != "HEAD") {
+  const bool is_command = request.method == "POST" && request.path == kSnapshotPath;
+  if (request.method != "GET" && request.method != "HEAD" && !is_command) {
     response.set_header("Allow", "GET, HEAD");
-    return refuse(405, "Only GET and HEAD are answered.");
+    return refuse(405, "Only GET and HEAD are answered here.");
   }
   const bool is_open =
       request.path == "/healthz" || request.path == "/readyz" || request.path == "/metrics";

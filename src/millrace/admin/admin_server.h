@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -16,6 +17,9 @@ struct AdminOptions {
   std::string host = "127.0.0.1";  // without brackets; empty: every IPv4 address
   int port = 7070;                 // 0: the system chooses
   std::string token;               // empty: none asked for; config allows that on loopback only
+  // Has a table of the pipeline read again; empty: there is no pipeline yet. Called by the server's
+  // threads.
+  std::function<Status(const std::string& table)> read_again;
   // A status older than this means that the pipeline no longer answers: not ready.
   std::chrono::milliseconds status_age_max{30'000};
 };
@@ -27,6 +31,9 @@ struct AdminOptions {
 //   GET /readyz         200 if changes really flow; 503 and one sentence otherwise
 //   GET /metrics        Prometheus' text format
 //   GET /api/v1/status  the StatusSnapshot as JSON; see status_json.h
+//   POST /api/v1/snapshot  {"table": "schema.name"}: has the table read again; 202, or 409 and why
+//                       not. The body is of type application/json, which no web page can send here
+//                       without asking first.
 //
 // With a token every path but /healthz, /readyz and /metrics asks for `Authorization: Bearer
 // TOKEN`. Without one, only requests whose Host header names loopback are answered: a web page that

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -185,6 +186,35 @@ TEST_F(AdminServerTest, WithoutATokenOtherHostNamesAreRefused) {
 TEST_F(AdminServerTest, WithATokenEveryHostNameIsAnswered) {
   Start({.token = "s3cret"});
   EXPECT_THAT(Get("/healthz", "Host: millrace.internal:7070\r\n"), StartsWith("HTTP/1.1 200 "));
+}
+
+TEST_F(AdminServerTest, ATableIsReadAgainWhenAskedFor) {
+  std::string asked;
+  Start({.token = "s3cret", .read_again = [&](const std::string& table) {
+           asked = table;
+           return table == "public.log" ? FailedPrecondition("it is append_only") : Status::Ok();
+         }});
+  const auto post = [&](const std::string& body, const std::string& type, const char* token) {
+    return Exchange(fmt::format(
+        "POST /api/v1/snapshot HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: "
+        "{}\r\nContent-Length: {}\r\n\r\n{}",
+        token, type, body.size(), body));
+  };
+  const std::string json = "application/json";
+  EXPECT_THAT(post(R"({"table": "public.a"})", json, "s3cret"), StartsWith("HTTP/1.1 202 "));
+  EXPECT_EQ(asked, "public.a");
+  const std::string refused = post(R"({"table": "public.log"})", json, "s3cret");
+  EXPECT_THAT(refused, StartsWith("HTTP/1.1 409 "));
+  EXPECT_THAT(refused, testing::EndsWith("it is append_only\n"));
+  asked.clear();
+  EXPECT_THAT(post(R"({"table": "public.a"})", json, "wrong"), StartsWith("HTTP/1.1 401 "));
+  // What a web page can send without asking first.
+  EXPECT_THAT(post(R"({"table": "public.a"})", "text/plain", "s3cret"),
+              StartsWith("HTTP/1.1 400 "));
+  for (const char* body : {"", "{", "[]", "{}", R"({"table": 1})"}) {
+    EXPECT_THAT(post(body, json, "s3cret"), StartsWith("HTTP/1.1 400 ")) << body;
+  }
+  EXPECT_EQ(asked, "");
 }
 
 TEST_F(AdminServerTest, OnlyReadingIsAnswered) {

@@ -13,4 +13,8 @@ namespace millrace::admin {
 // kCorruption if the answer is another program's.
 Result<std::string> FetchStatus(std::string host, int port, const std::string& token);
 
+// Has the pipeline there read `table` again. Its refusal is kFailedPrecondition; the rest as above.
+Status RequestSnapshot(std::string host, int port, const std::string& token,
+                       const std::string& table);
+
 }  // namespace millrace::admin

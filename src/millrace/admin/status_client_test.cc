@@ -34,6 +34,25 @@ TEST_F(StatusClientTest, FetchesTheStatus) {
             Code::kInvalidArgument);
 }
 
+TEST_F(StatusClientTest, HasATableReadAgain) {
+  std::string asked;
+  AdminServer server({.port = 0,
+                      .read_again =
+                          [&](const std::string& table) {
+                            asked = table;
+                            return table == "no" ? FailedPrecondition("not now") : Status::Ok();
+                          }},
+                     board_, metrics_, {});
+  ASSERT_TRUE(server.Start().ok());
+  const auto ask = [&](const std::string& table) {
+    return RequestSnapshot("127.0.0.1", server.port(), "", table);
+  };
+  EXPECT_TRUE(ask("odd \" name").ok());
+  EXPECT_EQ(asked, "odd \" name");
+  EXPECT_EQ(ask("no").code(), Code::kFailedPrecondition);
+  EXPECT_EQ(ask("no").message(), "not now");
+}
+
 TEST_F(StatusClientTest, ReachesIpv6Loopback) {
   AdminServer server({.host = "::1", .port = 0}, board_, metrics_, {});
   ASSERT_TRUE(server.Start().ok());

@@ -12,7 +12,20 @@ namespace {
 using Json = nlohmann::ordered_json;
 using pipeline::StatusSnapshot;
 
+Json ReadingJson(const StatusSnapshot::Reading& reading) {
+  return {
+      {"name", reading.name},
+      {"state", reading.state},
+      {"rows", reading.rows},
+      {"rows_estimated", reading.rows_estimated},
+  };
+}
+
 Json SourceJson(const StatusSnapshot::Source& source) {
+  Json tables = Json::array();
+  for (const StatusSnapshot::Reading& reading : source.tables) {
+    tables.push_back(ReadingJson(reading));
+  }
   return {
       {"slot", source.slot},
       {"connected", source.connected},
@@ -23,6 +36,10 @@ Json SourceJson(const StatusSnapshot::Source& source) {
       {"retained_wal_bytes", source.retained_wal_bytes},
       {"snapshot", source.snapshot},
       {"snapshot_rows", source.snapshot_rows},
+      {"snapshot_rows_per_second", source.snapshot_rows_per_second},
+      {"snapshot_seconds_left",
+       source.snapshot_seconds_left ? Json(*source.snapshot_seconds_left) : Json()},
+      {"tables", std::move(tables)},
       {"rows_per_second", source.rows_per_second},
       {"last_error", source.last_error},
   };
@@ -78,6 +95,19 @@ Status ReadSource(const Json& json, StatusSnapshot::Source& source) {
   Read(json, "retained_wal_bytes", source.retained_wal_bytes);
   Read(json, "snapshot", source.snapshot);
   Read(json, "snapshot_rows", source.snapshot_rows);
+  Read(json, "snapshot_rows_per_second", source.snapshot_rows_per_second);
+  if (json.contains("snapshot_seconds_left") && !json.at("snapshot_seconds_left").is_null()) {
+    source.snapshot_seconds_left = json.at("snapshot_seconds_left").get<double>();
+  }
+  if (json.contains("tables")) {
+    for (const Json& table : json.at("tables")) {
+      StatusSnapshot::Reading& reading = source.tables.emplace_back();
+      Read(table, "name", reading.name);
+      Read(table, "state", reading.state);
+      Read(table, "rows", reading.rows);
+      Read(table, "rows_estimated", reading.rows_estimated);
+    }
+  }
   Read(json, "rows_per_second", source.rows_per_second);
   Read(json, "last_error", source.last_error);
   return Status::Ok();

@@ -24,6 +24,12 @@ StatusSnapshot Example() {
                  .retained_wal_bytes = 16777216,
                  .snapshot = "done",
                  .snapshot_rows = 10000,
+                 .snapshot_rows_per_second = 512,
+                 .snapshot_seconds_left = 2.5,
+                 .tables = {{.name = "public.content",
+                             .state = "reading",
+                             .rows = 10000,
+                             .rows_estimated = 11280}},
                  .rows_per_second = 1204},
       .streams = {{.name = "content_dim", .rows = 10000, .dead_letters = 1, .state_bytes = 512}},
       .sinks = {{.name = "live",
@@ -54,6 +60,16 @@ TEST(StatusJson, HasTheNamesThatUsersRelyOn) {
     "retained_wal_bytes": 16777216,
     "snapshot": "done",
     "snapshot_rows": 10000,
+    "snapshot_rows_per_second": 512.0,
+    "snapshot_seconds_left": 2.5,
+    "tables": [
+      {
+        "name": "public.content",
+        "state": "reading",
+        "rows": 10000,
+        "rows_estimated": 11280
+      }
+    ],
     "rows_per_second": 1204.0,
     "last_error": ""
   },
@@ -102,7 +118,8 @@ TEST(StatusJson, OtherVersionsAreRead) {
 
 TEST(StatusJson, GarbageIsRefused) {
   for (const char* text : {"", "[]", "{", "\"a\"", R"({"pipeline": 1})", R"({"sinks": [1]})",
-                           R"({"source": {"confirmed_lsn": "x"}})", R"({"source": []})"}) {
+                           R"({"source": {"confirmed_lsn": "x"}})", R"({"source": []})",
+                           R"({"source": {"tables": 1}})", R"({"source": {"tables": [1]}})"}) {
     EXPECT_FALSE(ParseStatusJson(text).ok()) << text;
   }
 }

@@ -126,8 +126,12 @@ std::string MainSentence(const StatusSnapshot& status) {
     return DownSentence(down);
   }
   if (status.state == "snapshot" || source.snapshot == "running") {
-    return fmt::format("Reading the snapshot: {} so far, {} rows/s.", Rows(source.snapshot_rows),
-                       Rate(source.rows_per_second));
+    return fmt::format(
+        "Reading the tables: {} so far, {} rows/s{}.", Rows(source.snapshot_rows),
+        Rate(source.snapshot_rows_per_second),
+        source.snapshot_seconds_left
+            ? fmt::format(", about {} left", FormatSeconds(*source.snapshot_seconds_left))
+            : "");
   }
   if (status.state == "catching_up") {
     return fmt::format("Catching up: {} of WAL and {} behind, {} changes/s.",
@@ -262,6 +266,13 @@ std::string RenderStatusText(const StatusSnapshot& status) {
                       FormatLsn(source.confirmed_lsn), Printable(source.snapshot));
   text += fmt::format("          {}, {} behind   WAL held {}\n", FormatByteSize(source.lag_bytes),
                       FormatSeconds(source.lag_seconds), FormatByteSize(source.retained_wal_bytes));
+  for (const StatusSnapshot::Reading& reading : source.tables) {
+    if (reading.state != "done") {
+      text += fmt::format("          {} {}: {} of about {}\n", Printable(reading.name),
+                          Printable(reading.state), FormatCount(reading.rows),
+                          Rows(reading.rows_estimated));
+    }
+  }
   if (!status.streams.empty()) {
     text += "\n" + StreamTable(status);
   }

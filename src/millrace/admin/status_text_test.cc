@@ -85,8 +85,16 @@ TEST(StatusText, EveryStateHasItsSentence) {
   EXPECT_EQ(sentence([](StatusSnapshot& s) {
               s.state = "snapshot";
               s.source.snapshot_rows = 12'000;
+              s.source.snapshot_rows_per_second = 1'204;
             }),
-            "Reading the snapshot: 12,000 rows so far, 1,204 rows/s.");
+            "Reading the tables: 12,000 rows so far, 1,204 rows/s.");
+  EXPECT_EQ(sentence([](StatusSnapshot& s) {
+              s.source.snapshot = "running";
+              s.source.snapshot_rows = 12'000;
+              s.source.snapshot_rows_per_second = 1'204;
+              s.source.snapshot_seconds_left = 61;
+            }),
+            "Reading the tables: 12,000 rows so far, 1,204 rows/s, about 1 min 1 s left.");
   EXPECT_EQ(sentence([](StatusSnapshot& s) {
               s.state = "catching_up";
               s.source.lag_bytes = 13'000'000;

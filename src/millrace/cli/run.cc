@@ -13,6 +13,7 @@
 
 #include "millrace/admin/admin_server.h"
 #include "millrace/cli/command.h"
+#include "millrace/common/mutex.h"
 #include "millrace/components/registry.h"
 #include "millrace/pipeline/pipeline.h"
 #include "millrace/telemetry/log.h"
@@ -69,6 +70,28 @@ class SignalStop {
   std::thread thread_;
 };
 
+// The pipeline for the admin server, which starts before it and ends behind it.
+class PipelineSlot {
+ public:
+  // A call that is under way is waited for.
+  void Set(pipeline::Pipeline* pipeline) {
+    MutexLock lock(mu_);
+    pipeline_ = pipeline;
+  }
+  Status ReadAgain(const std::string& table) {
+    MutexLock lock(mu_);
+    return pipeline_ == nullptr
+               ? FailedPrecondition(
+                     "the pipeline is starting or stopping: try again when it streams")
+               : pipeline_->ReadTableAgain(table);
+  }
+
+ private:
+  Mutex mu_;
+  // Guarded by mu_.
+  pipeline::Pipeline* pipeline_ MR_GUARDED_BY(mu_) = nullptr;
+};
+
 telemetry::LogLevel ParseLevel(const std::string& level) {
   if (level == "trace") {
     return telemetry::LogLevel::kTrace;
@@ -101,11 +124,15 @@ int Run(const RunOptions& options, const Components& components) {
   telemetry::MetricsRegistry registry(config->pipeline);
   telemetry::PipelineMetrics metrics(registry);
   pipeline::StatusBoard board;
+  PipelineSlot running;
   std::unique_ptr<admin::AdminServer> server;
   if (config->admin.is_configured) {
     server = std::make_unique<admin::AdminServer>(
         admin::AdminOptions{
-            .host = config->admin.host, .port = config->admin.port, .token = config->admin.token},
+            .host = config->admin.host,
+            .port = config->admin.port,
+            .token = config->admin.token,
+            .read_again = [&](const std::string& table) { return running.ReadAgain(table); }},
         board, registry, log.With("component", "admin"));
     if (const Status status = server->Start(); !status.ok()) {
       return Fail(status);
@@ -117,7 +144,9 @@ int Run(const RunOptions& options, const Components& components) {
   }
   log.Info("Millrace starts", {{"version", MILLRACE_VERSION}, {"data_dir", config->data_dir}});
   pipeline::Pipeline pipeline(*config, std::move(parts).value(), metrics, board, log);
+  running.Set(&pipeline);
   const Status status = pipeline.Run(signals.token());
+  running.Set(nullptr);
   if (!status.ok()) {
     log.Error("Millrace ends", {{"error", status}});
     return Fail(status);

@@ -25,9 +25,17 @@ sources::postgres::PostgresSourceConfig SourceConfigOf(const config::PipelineCon
   source.slot = config.source.slot;
   source.publication = config.source.publication;
   source.manage_publication = config.source.manage_publication;
-  source.snapshot_mode = config.source.snapshot_mode == config::SnapshotMode::kNever
-                             ? sources::postgres::SnapshotMode::kNever
-                             : sources::postgres::SnapshotMode::kInitial;
+  switch (config.source.snapshot_mode) {
+    case config::SnapshotMode::kInitial:
+      source.snapshot_mode = sources::postgres::SnapshotMode::kInitial;
+      break;
+    case config::SnapshotMode::kNever:
+      source.snapshot_mode = sources::postgres::SnapshotMode::kNever;
+      break;
+    case config::SnapshotMode::kWhenNeeded:
+      source.snapshot_mode = sources::postgres::SnapshotMode::kWhenNeeded;
+      break;
+  }
   source.snapshot_parallelism = config.source.snapshot_parallelism;
   source.snapshot_chunk_rows = config.source.snapshot_chunk_rows;
   source.heartbeat_interval = config.source.heartbeat_interval;

@@ -27,7 +27,7 @@ enum class ChangeOp : uint8_t {
 
 inline constexpr uint32_t kNoRow = UINT32_MAX;
 
-// A committed transaction, or for snapshots a run of rows that join at `end_lsn`.
+// A committed transaction, or a run of rows that were read and join at `end_lsn`.
 struct Transaction {
   Lsn end_lsn;
   TimestampMicros commit_ts = 0;
@@ -90,9 +90,6 @@ struct ChangeBatch {
   std::optional<TransactionPart> part;
   // Durable with the batch, or for parts with the last one.
   std::vector<SourceNote> notes;
-  // Rows of the first snapshot; the last such batch has snapshot_complete.
-  bool is_snapshot = false;
-  bool snapshot_complete = false;
 };
 
 }  // namespace millrace

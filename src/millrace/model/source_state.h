@@ -23,10 +23,10 @@ struct SourceState {
   // The system identifier of the server that data_dir belongs to; 0: none yet.
   uint64_t system_identifier = 0;
   uint32_t timeline = 0;
-  // A slot was about to be made, or the first snapshot was not complete, when an earlier run ended:
-  // a slot of our name is ours to drop and make again.
+  // A slot was about to be made when an earlier run ended: one of our name is ours to drop and make
+  // again.
   bool slot_pending = false;
-  // Everything before it is durable here. Nothing before the first snapshot is complete.
+  // Everything before it is durable here. Nothing before streaming began.
   std::optional<SourcePosition> position;
   std::map<std::string, std::string, std::less<>> notes;
 };

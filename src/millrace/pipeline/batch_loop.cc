@@ -107,9 +107,7 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   batch.tables.clear();  // rows may be large, and the commit takes copies of them
   std::move(batch.notes.begin(), batch.notes.end(), std::back_inserter(notes_));
   if (is_last) {
-    if (!batch.is_snapshot) {
-      writer.state().SetPosition(batch.end);
-    }
+    writer.state().SetPosition(batch.end);
     for (const SourceNote& note : notes_) {
       writer.state().SetNote(note);
     }
@@ -120,11 +118,6 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   MR_FAILPOINT("engine.before_commit");
   const auto commit_start = steady_clock::now();
   MR_RETURN_IF_ERROR(writer.Commit(is_last));
-  if (batch.snapshot_complete) {
-    MR_FAILPOINT("engine.after_snapshot_staged");
-    MR_RETURN_IF_ERROR(store_.CompleteSnapshot(batch.end));
-    log_.Info("First snapshot is complete", {{"position", FormatLsn(batch.end.end_lsn)}});
-  }
   metrics_.BatchCommitted(has_outputs ? batch.row_count : 0, SecondsSince(commit_start));
   MR_FAILPOINT("engine.after_commit");
 
@@ -135,9 +128,7 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   if (!batch.transactions.empty()) {
     last_commit_ts_ = batch.transactions.back().commit_ts;
   }
-  if (!batch.is_snapshot || batch.snapshot_complete) {
-    confirm_(batch.end);
-  }
+  confirm_(batch.end);
   return Status::Ok();
 }
 

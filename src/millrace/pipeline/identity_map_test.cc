@@ -39,8 +39,7 @@ class IdentityMapTest : public testing::Test {
     auto store = storage::OpenRocksDbStore({.path = root_});
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     store_ = std::move(store).value();
-    ASSERT_TRUE(store_->BeginSnapshot(1, 1).ok());
-    ASSERT_TRUE(store_->CompleteSnapshot({Epoch(0), Lsn(1)}).ok());
+    ASSERT_TRUE(store_->BeginStreaming({Epoch(0), Lsn(1)}, {}).ok());
     auto map = IdentityMap::Make(table_, true, *store_);
     ASSERT_TRUE(map.ok()) << map.status().ToString();
     map_ = std::move(map).value();

@@ -97,7 +97,33 @@ Status Pipeline::Plan() {
                                           .sql = *sql_,
                                           .store = *store_,
                                           .log = log_}));
+  std::map<std::string, std::string> append_only;
+  for (const PlannedStream& planned : plan_.streams) {
+    if (planned.stream()->append_only) {
+      append_only[planned.driving->FullName()] = planned.stream()->name;
+    }
+  }
+  MutexLock lock(mu_);
+  append_only_ = std::move(append_only);
   return Status::Ok();
+}
+
+Status Pipeline::ReadTableAgain(const std::string& table) {
+  {
+    MutexLock lock(mu_);
+    if (!append_only_.has_value()) {
+      return FailedPrecondition("the pipeline is starting: try again when it streams");
+    }
+    for (const std::string& name : {table, "public." + table}) {
+      if (const auto found = append_only_->find(name); found != append_only_->end()) {
+        return FailedPrecondition(fmt::format(
+            "stream '{}' of table {} is append_only, so that its sinks would hold each row twice: "
+            "empty its targets and set the pipeline up in a new data_dir instead",
+            found->second, name));
+      }
+    }
+  }
+  return source_->ReadAgain(table);
 }
 
 Status Pipeline::MakeSinks() {
@@ -197,6 +223,7 @@ void Pipeline::MeasureRates() {
   const double seconds = std::chrono::duration<double>(now - measured_at_).count();
   measured_at_ = now;
   source_rate_.Measure(engine_->source_rows(), seconds);
+  snapshot_rate_.Measure(source_->GetStatus().snapshot_rows, seconds);
   sink_rates_.resize(writers_.size());
   for (size_t i = 0; i < writers_.size(); ++i) {
     sink_rates_[i].Measure(writers_[i]->GetProgress().rows, seconds);
@@ -285,6 +312,32 @@ StatusSnapshot::Sink Pipeline::DescribeSink(const SinkWriter& writer) const {
   return sink;
 }
 
+void Pipeline::DescribeReadings(const sources::SourceStatus& source,
+                                StatusSnapshot::Source& to) const {
+  uint64_t rows_left = 0;
+  bool is_known = true;
+  for (const sources::TableReading& reading : source.readings) {
+    using State = sources::TableReading::State;
+    const bool is_done = reading.state == State::kDone;
+    to.tables.push_back({.name = reading.table,
+                         .state = is_done                            ? "done"
+                                  : reading.state == State::kWaiting ? "waiting"
+                                                                     : "reading",
+                         .rows = reading.rows,
+                         .rows_estimated = reading.rows_estimated});
+    if (!is_done) {
+      is_known &= reading.rows_estimated != 0;
+      rows_left += reading.rows_estimated - std::min(reading.rows, reading.rows_estimated);
+      to.snapshot = "running";
+    }
+  }
+  to.snapshot_rows_per_second = snapshot_rate_.rows_per_second;
+  if (to.snapshot == "running" && is_known && snapshot_rate_.rows_per_second >= 1) {
+    to.snapshot_seconds_left = static_cast<double>(rows_left) / snapshot_rate_.rows_per_second;
+  }
+  metrics_.SnapshotRowsLeft(rows_left);
+}
+
 void Pipeline::PublishStatus(std::string_view state) {
   const sources::SourceStatus source = source_->GetStatus();
   StatusSnapshot snapshot;
@@ -301,6 +354,7 @@ void Pipeline::PublishStatus(std::string_view state) {
   snapshot.source.retained_wal_bytes = source.retained_wal_bytes;
   snapshot.source.snapshot = source.snapshot_running ? "running" : "done";
   snapshot.source.snapshot_rows = source.snapshot_rows;
+  DescribeReadings(source, snapshot.source);
   snapshot.source.last_error = source.last_error;
   snapshot.source.rows_per_second = source_rate_.rows_per_second;
   if (engine_ && source.received_lsn > source.confirmed_lsn && engine_->last_commit_ts() != 0) {
@@ -350,7 +404,7 @@ void Pipeline::JudgeReadiness(const sources::SourceStatus& source, StatusSnapsho
     snapshot.not_ready_reason = "the source is not connected: " + source.last_error;
   } else if (source.snapshot_running) {
     snapshot.state = "snapshot";
-    snapshot.not_ready_reason = "the first snapshot is being read";
+    snapshot.not_ready_reason = "the tables are being read";
   } else if (!seen || now - *seen > 3 * interval) {
     snapshot.state = "catching_up";
     snapshot.not_ready_reason = fmt::format(

@@ -4,7 +4,9 @@
 #include <chrono>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -56,6 +58,10 @@ class Pipeline {
   // failure that a retry cannot mend, which it returns.
   Status Run(std::stop_token stop);
 
+  // Has a table of the source read again while streaming goes on. Any thread. kFailedPrecondition
+  // with why it cannot be: a stream that only appends would show each row twice.
+  Status ReadTableAgain(const std::string& table);
+
  private:
   struct RetainedOutput {
     std::chrono::steady_clock::time_point at;
@@ -70,6 +76,7 @@ class Pipeline {
   void StopAll();
   void Supervise(std::stop_token stop);
   void PublishStatus(std::string_view state);
+  void DescribeReadings(const sources::SourceStatus& source, StatusSnapshot::Source& to) const;
   StatusSnapshot::Sink DescribeSink(const SinkWriter& writer) const;
   void JudgeReadiness(const sources::SourceStatus& source, StatusSnapshot& snapshot) const;
   void DropDeliveredOutput();
@@ -109,6 +116,7 @@ class Pipeline {
   std::chrono::steady_clock::time_point measured_at_ = std::chrono::steady_clock::now();
   Rate source_rate_;
   std::vector<Rate> sink_rates_;
+  Rate snapshot_rate_;
   std::vector<uint64_t> state_bytes_;  // of each stream
 
   std::stop_source failed_;
@@ -117,6 +125,9 @@ class Pipeline {
   mutable Mutex mu_;
   // Guarded by mu_.
   Status failure_ MR_GUARDED_BY(mu_);
+  // Of each table, the stream that only appends what it drives; nothing before the streams are
+  // planned.
+  std::optional<std::map<std::string, std::string>> append_only_ MR_GUARDED_BY(mu_);
 
   std::jthread capture_thread_;
   std::jthread engine_thread_;

@@ -17,6 +17,13 @@ namespace millrace::pipeline {
 // One state of a running pipeline, for /api/v1/status, /readyz and `millrace status`: a plain value
 // that takes no lock of the engine. The JSON has the same names.
 struct StatusSnapshot {
+  // How far a table has been read beside the stream.
+  struct Reading {
+    std::string name;
+    std::string state;  // "waiting", "reading", "done"
+    uint64_t rows = 0;
+    uint64_t rows_estimated = 0;  // in all, as the server guesses; 0: it does not know
+  };
   struct Source {
     std::string slot;
     bool connected = false;
@@ -25,8 +32,11 @@ struct StatusSnapshot {
     uint64_t lag_bytes = 0;  // WAL between the server's newest and the confirmed position
     double lag_seconds = 0;  // age of the oldest transaction that is not durable here
     uint64_t retained_wal_bytes = 0;
-    std::string snapshot;  // "none", "running", "done"
-    uint64_t snapshot_rows = 0;
+    std::string snapshot;        // "running", "done"
+    uint64_t snapshot_rows = 0;  // since the start of this process
+    double snapshot_rows_per_second = 0;
+    std::optional<double> snapshot_seconds_left;  // as far as the server can guess
+    std::vector<Reading> tables;
     double rows_per_second = 0;  // changes read, over the last seconds
     std::string last_error;
   };

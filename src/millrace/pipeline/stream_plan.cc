@@ -2,6 +2,7 @@
 #include "millrace/pipeline/stream_plan.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 #include <utility>
 
@@ -279,27 +280,41 @@ Result<std::vector<uint32_t>> Planner::AddressColumns(const Stream& stream) cons
 }
 
 void Planner::FindTableRoles() {
-  const auto is_lookup = [&](const TablePtr& table) {
-    for (const config::StreamConfig& config : inputs_.config.streams) {
-      for (const config::StreamInput& lookup : config.lookups) {
-        const Result<TablePtr> found = FindTable(lookup);
-        if (found.ok() && (*found)->FullName() == table->FullName()) {
-          return true;
-        }
+  sources::TableRoles& roles = plan_.table_roles;
+  std::set<std::string> lookups;
+  for (const config::StreamConfig& config : inputs_.config.streams) {
+    const Result<TablePtr> driving = FindTable(config.from);
+    for (const config::StreamInput& lookup : config.lookups) {
+      const Result<TablePtr> found = FindTable(lookup);
+      if (found.ok()) {
+        lookups.insert((*found)->FullName());
       }
-    }
-    return false;
-  };
-  for (const bool lookups : {true, false}) {
-    for (const TablePtr& table : inputs_.tables) {
-      if (is_lookup(table) == lookups) {
-        plan_.table_roles.snapshot_order.push_back(table->FullName());
-        if (lookups) {
-          plan_.table_roles.lookups.push_back(table->FullName());
-        }
+      if (found.ok() && driving.ok()) {
+        roles.joined_by[(*driving)->FullName()].push_back((*found)->FullName());
       }
     }
   }
+  // Each behind those that its streams join, where they do not join in a circle.
+  std::set<std::string> seen;
+  const std::function<void(const std::string&)> add = [&](const std::string& name) {
+    if (!seen.insert(name).second) {
+      return;
+    }
+    if (const auto joined = roles.joined_by.find(name); joined != roles.joined_by.end()) {
+      for (const std::string& lookup : joined->second) {
+        add(lookup);
+      }
+    }
+    roles.snapshot_order.push_back(name);
+  };
+  for (const bool are_lookups : {true, false}) {
+    for (const TablePtr& table : inputs_.tables) {
+      if (lookups.contains(table->FullName()) == are_lookups) {
+        add(table->FullName());
+      }
+    }
+  }
+  roles.lookups.assign(lookups.begin(), lookups.end());
 }
 
 }  // namespace

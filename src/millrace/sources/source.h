@@ -49,8 +49,9 @@ struct SourceStatus {
   std::optional<std::chrono::steady_clock::time_point> heartbeat_seen;
   std::optional<std::chrono::steady_clock::time_point> keepalive_seen;
   bool connected = false;
-  // Tables that are not known downstream are being read, or wait for it.
-  bool snapshot_running = false;
+  // Tables that are not known downstream are being read, or wait for it; or the source has not
+  // found out yet.
+  bool snapshot_running = true;
   uint64_t snapshot_rows = 0;  // that have joined since the source was opened
   std::vector<TableReading> readings;
   std::string last_error;
@@ -74,8 +75,8 @@ struct TableRoles {
 // durable by then; everything that was read but is not durable is read again. Other errors end the
 // run.
 //
-// Threads: one thread (mr-capture) makes every call but Confirm(), GetStatus() and Tables(), which
-// any thread may make.
+// Threads: one thread (mr-capture) makes every call but Confirm(), ReadAgain(), GetStatus() and
+// Tables(), which any thread may make.
 class Source {
  public:
   Source() = default;
@@ -124,6 +125,11 @@ class Source {
   // Everything before `durable` may be forgotten by the server. Told to it by the next Poll();
   // never goes back. Called by the engine once a batch is durable.
   virtual void Confirm(Lsn durable) = 0;
+
+  // Has a table read again beside the stream: see ChangeOp::kReadAgainBegin. It is remembered over
+  // restarts once the first batch behind this call is durable. kNotFound if it is no table of the
+  // source, kFailedPrecondition while it is being read or the stream is not there yet.
+  virtual Status ReadAgain(const std::string& table) = 0;
 
   virtual SourceStatus GetStatus() const = 0;
 

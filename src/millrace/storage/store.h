@@ -45,8 +45,7 @@ class StoreBatch {
   // Drops every row of `table` that was there before this batch.
   virtual void ClearState(StateTableId table) = 0;
   // REQUIRES: record.first is the end of the log plus what this batch has appended. Rows become
-  // readable by sinks at the commit, for parts at the last one's, or for snapshot outputs when the
-  // snapshot is complete.
+  // readable by sinks at the commit, for parts at the last one's.
   virtual void AppendOutput(OutputRecord record) = 0;
   // REQUIRES for both: not a part, or the last.
   virtual void SetPosition(SourcePosition position) = 0;
@@ -98,12 +97,6 @@ class Store {
 
   // What earlier runs left. `epoch` included in position.
   virtual Result<SourceState> LoadSourceState() = 0;
-  // Durably records that a slot is about to be made, and drops every output and state row of an
-  // unfinished snapshot. REQUIRES: no snapshot has been completed here.
-  virtual Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) = 0;
-  // Makes the snapshot's outputs readable; durable when it returns, with the position from which
-  // streaming goes on.
-  virtual Status CompleteSnapshot(SourcePosition position) = 0;
   // Durably records that a slot is about to be made on this server: one of our name that is found
   // later, without BeginStreaming() in between, is ours to drop.
   virtual Status BeginSlot(uint64_t system_identifier, uint32_t timeline) = 0;

@@ -52,6 +52,11 @@ inline constexpr MetricSpec kSlotRetainedWalBytes{
     .help = "WAL that the server keeps on its disk for the replication slot.",
     .question = "Does this pipeline fill the database's disk?",
 };
+inline constexpr MetricSpec kSnapshotRowsLeft{
+    .name = "millrace_snapshot_left_rows",
+    .help = "Rows of tables that are still to be read beside the stream, as the server guesses.",
+    .question = "How long until the tables are complete? Beside the rate of op=read events.",
+};
 inline constexpr MetricSpec kOutputLogSizeBytes{
     .name = "millrace_output_log_size_bytes",
     .help = "Size of the output log in data_dir.",
@@ -178,6 +183,7 @@ inline constexpr std::array kAllMetrics = {
     &metric::kSourceLagBytes,
     &metric::kSourceLagSeconds,
     &metric::kSlotRetainedWalBytes,
+    &metric::kSnapshotRowsLeft,
     &metric::kOutputLogSizeBytes,
     &metric::kOutputLogCommitSeconds,
     &metric::kBatchRows,

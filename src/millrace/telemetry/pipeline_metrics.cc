@@ -11,6 +11,7 @@ PipelineMetrics::PipelineMetrics(MetricsRegistry& registry)
       source_lag_bytes_(registry.GetGauge(metric::kSourceLagBytes)),
       source_lag_seconds_(registry.GetGauge(metric::kSourceLagSeconds)),
       slot_retained_wal_bytes_(registry.GetGauge(metric::kSlotRetainedWalBytes)),
+      snapshot_rows_left_(registry.GetGauge(metric::kSnapshotRowsLeft)),
       output_log_size_bytes_(registry.GetGauge(metric::kOutputLogSizeBytes)),
       output_log_commit_seconds_(registry.GetHistogram(metric::kOutputLogCommitSeconds)),
       batch_rows_(registry.GetHistogram(metric::kBatchRows)) {
@@ -31,6 +32,10 @@ void PipelineMetrics::SourceLag(uint64_t bytes, double seconds) {
 
 void PipelineMetrics::SlotRetainsWal(uint64_t bytes) {
   slot_retained_wal_bytes_.Set(static_cast<double>(bytes));
+}
+
+void PipelineMetrics::SnapshotRowsLeft(uint64_t rows) {
+  snapshot_rows_left_.Set(static_cast<double>(rows));
 }
 
 void PipelineMetrics::Ready(bool ready) { ready_.Set(ready ? 1 : 0); }

@@ -21,6 +21,8 @@ class PipelineMetrics {
   void EventsRead(std::string_view op, uint64_t count);
   void SourceLag(uint64_t bytes, double seconds);
   void SlotRetainsWal(uint64_t bytes);
+  // About so many rows of tables are still to be read.
+  void SnapshotRowsLeft(uint64_t rows);
   void Ready(bool ready);
 
   // A micro-batch of `rows` source changes is durable; `commit_seconds` is its synced write.
@@ -52,6 +54,7 @@ class PipelineMetrics {
   const Gauge source_lag_bytes_;
   const Gauge source_lag_seconds_;
   const Gauge slot_retained_wal_bytes_;
+  const Gauge snapshot_rows_left_;
   const Gauge output_log_size_bytes_;
   const Histogram output_log_commit_seconds_;
   const Histogram batch_rows_;

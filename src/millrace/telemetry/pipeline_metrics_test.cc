@@ -22,6 +22,7 @@ TEST(PipelineMetrics, FactsBecomeNumbers) {
   metrics.EventsRead("insert", 10);
   metrics.SourceLag(4096, 1.5);
   metrics.SlotRetainsWal(8192);
+  metrics.SnapshotRowsLeft(123);
   metrics.Ready(true);
   metrics.BatchCommitted(100, 0.002);
   metrics.BatchStageRan("query", 0.003);
@@ -41,6 +42,7 @@ TEST(PipelineMetrics, FactsBecomeNumbers) {
            "millrace_source_lag_bytes{pipeline=\"p\"} 4096\n",
            "millrace_source_lag_seconds{pipeline=\"p\"} 1.5\n",
            "millrace_slot_retained_wal_bytes{pipeline=\"p\"} 8192\n",
+           "millrace_snapshot_left_rows{pipeline=\"p\"} 123\n",
            "millrace_ready{pipeline=\"p\"} 1\n",
            "millrace_batch_rows_sum{pipeline=\"p\"} 100\n",
            "millrace_output_log_commit_seconds_count{pipeline=\"p\"} 1\n",

@@ -206,10 +206,15 @@ class Mirror:
         self.configure(*tables, **sections)
         self.resume()
 
-    def resume(self):
-        """Starts it again with the same file."""
+    def resume(self, is_read=True):
+        """Starts it again with the same file; with `is_read` it waits for the tables too."""
         self.process.launch()
         self.wait(lambda: "Streaming" in self.log_since_start(), "the stream begins")
+        if is_read:
+            self.wait_read()
+
+    def wait_read(self):
+        """Until all tables have been read beside the stream."""
         if "Tables are read beside the stream" in self.log_since_start():
             self.wait(lambda: "All tables are complete" in self.log_since_start(),
                       "the tables are read")  # fmt: skip

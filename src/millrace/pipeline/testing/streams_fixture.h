@@ -87,8 +87,7 @@ class StreamsTest : public ::testing::Test {
     auto store = storage::OpenRocksDbStore({.path = root_ / name});
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     store_ = std::move(store).value();
-    ASSERT_TRUE(store_->BeginSnapshot(1, 1).ok());
-    ASSERT_TRUE(store_->CompleteSnapshot({Epoch(0), Lsn(1)}).ok());
+    ASSERT_TRUE(store_->BeginStreaming({Epoch(0), Lsn(1)}, {}).ok());
     Plan();
     first_transaction_ = 0;
     confirmed_ = {};

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "millrace/sources/postgres/key_order.h"
 #include "millrace/sources/postgres/postgres_source.h"
 #include "millrace/sources/postgres/publication.h"
 #include "millrace/sources/postgres/server_check.h"
@@ -76,6 +77,34 @@ void CheckPublications(pg::Connection& connection, const PostgresSourceConfig& c
                   config.publication));
 }
 
+// Which way the rows of each table are read.
+void CheckReading(pg::Connection& connection, const PostgresSourceConfig& config,
+                  const Catalog& catalog, std::vector<CheckFinding>& findings) {
+  if (config.snapshot_mode == SnapshotMode::kNever) {
+    return Add(findings, Level::kOk,
+               "source.snapshot.mode is never: rows that are there before the start are not read");
+  }
+  std::vector<SourceTable> tables;
+  for (const CatalogTable& entry : catalog.tables) {
+    tables.push_back(entry.source);
+  }
+  const Result<std::vector<Result<KeyOrder>>> orders = LoadKeyOrders(connection, tables);
+  if (!orders.ok()) {
+    return Add(findings, Level::kError, orders.status().message());
+  }
+  for (size_t i = 0; i < tables.size(); ++i) {
+    const std::string name = tables[i].table->FullName();
+    const Result<KeyOrder>& order = (*orders)[i];
+    Add(findings, Level::kOk,
+        order.ok() ? fmt::format("table {} is read in chunks of its key, beside the stream; a "
+                                 "crash costs a chunk",
+                                 name)
+                   : fmt::format("table {} is read in one piece, because it {}: its snapshot is "
+                                 "held until all is read, and a crash begins it again",
+                                 name, order.status().message()));
+  }
+}
+
 }  // namespace
 
 std::vector<CheckFinding> CheckPostgres(const PostgresSourceConfig& config) {
@@ -101,6 +130,7 @@ std::vector<CheckFinding> CheckPostgres(const PostgresSourceConfig& config) {
   }
   if (!report.value().catalog.tables.empty()) {
     CheckPublications(*connection.value(), config, report.value().catalog, findings);
+    CheckReading(*connection.value(), config, report.value().catalog, findings);
   }
   return findings;
 }

@@ -77,6 +77,21 @@ void ChunkReader::Read() {
   changed_.NotifyAll();
 }
 
+void ChunkReader::ReadPages(PageRange pages, bool keeps_snapshot) {
+  task_.pages = pages;
+  {
+    MutexLock lock(mu_);
+    keeps_snapshot_ = keeps_snapshot;
+  }
+  Read();
+}
+
+void ChunkReader::ReleaseSnapshot() {
+  MutexLock lock(mu_);
+  keeps_snapshot_ = false;
+  changed_.NotifyAll();
+}
+
 void ChunkReader::Abandon() {
   MutexLock lock(mu_);
   MR_CHECK(state_ == State::kPrepared);
@@ -88,10 +103,12 @@ void ChunkReader::Abandon() {
 Result<TakenSnapshot> ChunkReader::TakeSnapshot(bool exports) {
   const uint32_t oid = task_.table.table->oid;
   Result<pg::QueryResult> row = connection_->Exec(
-      fmt::format("SELECT pg_current_snapshot(), pg_current_wal_insert_lsn(), (extract(epoch FROM "
-                  "clock_timestamp()) * 1000000)::bigint, {}, pg_relation_size({}::oid::regclass) "
-                  "/ current_setting('block_size')::int",
-                  exports ? "pg_export_snapshot()" : "''", oid),
+      fmt::format(
+          "SELECT pg_current_snapshot(), pg_current_wal_insert_lsn(), (extract(epoch FROM "
+          "clock_timestamp()) * 1000000)::bigint, {0}, greatest(pg_relation_size({1}::oid), "
+          "(SELECT max(pg_relation_size(relid)) FROM pg_partition_tree({1}::oid::regclass))) "
+          "/ current_setting('block_size')::int",
+          exports ? "pg_export_snapshot()" : "''", oid),
       kSnapshotWait);
   const Result<TakenSnapshot> taken = [&]() -> Result<TakenSnapshot> {
     if (!row.ok()) {
@@ -147,6 +164,7 @@ Status ChunkReader::End() {
   MR_CHECK(state_ == State::kEnded);
   state_ = State::kIdle;
   is_stopping_ = false;
+  keeps_snapshot_ = false;
   rows_.clear();
   rows_bytes_ = 0;
   return std::exchange(status_, Status::Ok());
@@ -201,11 +219,15 @@ Status ChunkReader::DoPrepare(const std::stop_token& stop) {
   if (task_.order.has_value() && !task_.range.includes_lo) {
     MR_RETURN_IF_ERROR(FindChunkEnd().WithContext(context));
   }
-  return connection_
-      ->Exec(fmt::format("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}",
-                         LockTableStatement(task_.table)))
-      .status()
-      .WithContext(context);
+  std::string begin = fmt::format("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {}",
+                                  LockTableStatement(task_.table));
+  if (task_.imported.empty()) {
+    return connection_->Exec(begin).status().WithContext(context);
+  }
+  begin += "; SET TRANSACTION SNAPSHOT " + pg::QuoteLiteral(task_.imported);
+  const Status status = connection_->Exec(begin).status();
+  // The exporting reader broke off, most likely: the table is read anew.
+  return status.ok() ? status : Unavailable(context + ": " + status.message());
 }
 
 Status ChunkReader::FindChunkEnd() {
@@ -227,12 +249,18 @@ Status ChunkReader::DoRead(const std::stop_token& stop) {
   MR_FAILPOINT("source.before_chunk_read");
   MR_RETURN_IF_ERROR(CheckShape());
   const std::string name = task_.table.table->FullName();
-  const std::string statement =
-      task_.order.has_value() ? CopyChunkStatement(task_.table, task_.range)
-                              : CopyPagesStatement(task_.table, task_.first_page, task_.end_page);
+  const std::string statement = task_.order.has_value()
+                                    ? CopyChunkStatement(task_.table, task_.range)
+                                    : CopyPagesStatement(task_.table, task_.pages);
   MR_RETURN_IF_ERROR(
       connection_->StartCopyOut(statement).WithContext(fmt::format("read table {}", name)));
   MR_RETURN_IF_ERROR(CopyRows(stop));
+  {
+    MutexLock lock(mu_);
+    while (keeps_snapshot_ && !is_stopping_ && !stop.stop_requested()) {
+      changed_.Wait(mu_);
+    }
+  }
   return connection_->Exec("COMMIT").status();
 }
 

@@ -11,6 +11,7 @@
 
 #include "millrace/clients/postgres/connection.h"
 #include "millrace/common/mutex.h"
+#include "millrace/sources/postgres/chunk_sql.h"
 #include "millrace/sources/postgres/copy_rows.h"
 #include "millrace/sources/postgres/keyed_snapshot.h"
 #include "millrace/sources/postgres/postgres_config.h"
@@ -25,9 +26,8 @@ struct ReadTask {
   KeyRange range;
   uint64_t rows = 0;
   // Otherwise: pages of the table, in a snapshot of its own or in one that another reader exported.
-  uint64_t first_page = 0;
-  std::optional<uint64_t> end_page;
-  std::string import_snapshot;
+  PageRange pages;
+  std::string imported;
 };
 
 // The snapshot in which a piece is read.
@@ -36,7 +36,7 @@ struct TakenSnapshot {
   Lsn wal_insert_lsn;  // read behind it: every commit that it sees is before
   TimestampMicros taken_at = 0;
   std::string exported;  // its name, if it was to be exported
-  uint64_t pages = 0;    // the table's size
+  uint64_t pages = 0;    // the table's size, or of its largest partition
 };
 
 // ChunkReader reads one piece of a table after the other over a connection of its own. A piece is
@@ -67,11 +67,16 @@ class ChunkReader {
   void Prepare(ReadTask task);
   // With the end of the chunk that was found. REQUIRES: kPrepared or later.
   const KeyRange& range() const { return task_.range; }
+  bool has_imported() const { return !task_.imported.empty(); }
   // One round trip. A failure ends the piece. REQUIRES: kPrepared.
   Result<TakenSnapshot> TakeSnapshot(bool exports);
+  // What others still have to read of the table, in the snapshot that was exported: this reader's
+  // transaction stays until ReleaseSnapshot(). REQUIRES: kPrepared.
+  void ReadPages(PageRange pages, bool keeps_snapshot);
   // REQUIRES: kPrepared.
   void Read();
   void Abandon();
+  void ReleaseSnapshot();
 
   // The next rows, if there are some.
   std::optional<ChunkRows> TakeRows();
@@ -110,6 +115,7 @@ class ChunkReader {
   Work work_ MR_GUARDED_BY(mu_) = Work::kNone;
   Status status_ MR_GUARDED_BY(mu_);
   bool is_stopping_ MR_GUARDED_BY(mu_) = false;
+  bool keeps_snapshot_ MR_GUARDED_BY(mu_) = false;
   std::deque<ChunkRows> rows_ MR_GUARDED_BY(mu_);
   size_t rows_bytes_ MR_GUARDED_BY(mu_) = 0;
 

@@ -12,12 +12,6 @@
 namespace millrace::sources::postgres {
 namespace {
 
-// What stands behind FROM and LOCK TABLE: with partitions, without tables that inherit from it.
-std::string TableItself(const SourceTable& table) {
-  return (table.is_partitioned ? "" : "ONLY ") +
-         pg::QuoteQualified(table.table->schema, table.table->name);
-}
-
 std::string KeyList(const SourceTable& table) {
   std::vector<std::string> names;
   for (const uint32_t column : table.row_key()) {
@@ -66,29 +60,28 @@ std::string RangeCondition(const SourceTable& table, const KeyRange& range) {
 }  // namespace
 
 std::string LockTableStatement(const SourceTable& table) {
-  return fmt::format("LOCK TABLE {} IN ACCESS SHARE MODE", TableItself(table));
+  return fmt::format("LOCK TABLE {} IN ACCESS SHARE MODE", FromClause(table));
 }
 
 std::string ChunkEndStatement(const SourceTable& table, const KeyRange& range, uint64_t rows) {
   return fmt::format("SELECT {0} FROM {1}{2} ORDER BY {0} OFFSET {3} LIMIT 1", KeyList(table),
-                     TableItself(table), RangeCondition(table, range), rows == 0 ? 0 : rows - 1);
+                     FromClause(table), RangeCondition(table, range), rows == 0 ? 0 : rows - 1);
 }
 
 std::string CopyChunkStatement(const SourceTable& table, const KeyRange& range) {
   return fmt::format("COPY (SELECT {} FROM {}{} ORDER BY {}) TO STDOUT", ColumnList(table),
-                     TableItself(table), RangeCondition(table, range), KeyList(table));
+                     FromClause(table), RangeCondition(table, range), KeyList(table));
 }
 
-std::string CopyPagesStatement(const SourceTable& table, uint64_t begin,
-                               std::optional<uint64_t> end) {
+std::string CopyPagesStatement(const SourceTable& table, const PageRange& pages) {
   std::vector<std::string> conditions;
-  if (begin != 0) {
-    conditions.push_back(fmt::format("ctid >= '({},0)'", begin));
+  if (pages.begin != 0) {
+    conditions.push_back(fmt::format("ctid >= '({},0)'", pages.begin));
   }
-  if (end.has_value()) {
-    conditions.push_back(fmt::format("ctid < '({},0)'", *end));
+  if (pages.end.has_value()) {
+    conditions.push_back(fmt::format("ctid < '({},0)'", *pages.end));
   }
-  return fmt::format("COPY (SELECT {} FROM {}{}) TO STDOUT", ColumnList(table), TableItself(table),
+  return fmt::format("COPY (SELECT {} FROM {}{}) TO STDOUT", ColumnList(table), FromClause(table),
                      WhereClause(table, std::move(conditions)));
 }
 

@@ -21,8 +21,13 @@ std::string ChunkEndStatement(const SourceTable& table, const KeyRange& range, u
 // The rows of `range` in key order.
 std::string CopyChunkStatement(const SourceTable& table, const KeyRange& range);
 
-// Pages [begin, end) of a table, or all from `begin` on, in no order.
-std::string CopyPagesStatement(const SourceTable& table, uint64_t begin,
-                               std::optional<uint64_t> end);
+// Pages [begin, end) of a table, or of each of its partitions; without an end all from `begin` on.
+struct PageRange {
+  uint64_t begin = 0;
+  std::optional<uint64_t> end;
+};
+
+// The rows of `pages`, in no order.
+std::string CopyPagesStatement(const SourceTable& table, const PageRange& pages);
 
 }  // namespace millrace::sources::postgres

@@ -138,8 +138,12 @@ bool AppendText(const Column& column, size_t row, Buffer& to) {
                            : width == 4 ? column.Value<int32_t>(row)
                            : width == 8 ? column.Value<int64_t>(row)
                                         : column.Value<Int128>(row);
+      const Int128 nan = width == 2   ? kDecimalNaN<int16_t>
+                         : width == 4 ? kDecimalNaN<int32_t>
+                         : width == 8 ? kDecimalNaN<int64_t>
+                                      : kDecimalNaN<Int128>;
       AppendDecimal(to, value, column.type().scale);
-      return true;
+      return value != nan;
     }
     case TypeKind::kUuid:
       AppendUuid(to, column.ValueBytes(row));

@@ -12,7 +12,7 @@ namespace millrace::sources::postgres {
 enum class SnapshotMode {
   kInitial,     // read each table once
   kNever,       // changes from here on only
-  kWhenNeeded,  // as kInitial
+  kWhenNeeded,  // and again after the slot was lost
 };
 
 enum class OnSlotLost { kStop, kSnapshot };

@@ -203,6 +203,7 @@ Status PostgresSource::Step(milliseconds wait) {
     case Phase::kStreaming:
       MR_RETURN_IF_ERROR(
           stream_->Poll(snapshot_->is_active() ? std::min(wait, kSnapshotPoll) : wait));
+      MR_RETURN_IF_ERROR(BeginReadingAgain());
       return snapshot_->Poll();
     case Phase::kClosed:
     case Phase::kConnected:
@@ -272,11 +273,54 @@ void PostgresSource::Confirm(Lsn durable) {
   }
 }
 
+Status PostgresSource::ReadAgain(const std::string& table) {
+  MutexLock lock(mu_);
+  for (const TableReading& reading : status_.readings) {
+    if (reading.table != table && reading.table != "public." + table) {
+      continue;
+    }
+    const bool was_asked =
+        std::find(read_again_.begin(), read_again_.end(), reading.table) != read_again_.end();
+    if (reading.state != TableReading::State::kDone || was_asked) {
+      return FailedPrecondition(
+          fmt::format("table {} is being read already: wait until it is complete", reading.table));
+    }
+    read_again_.push_back(reading.table);
+    return Status::Ok();
+  }
+  if (status_.readings.empty()) {
+    return FailedPrecondition("the source is not streaming yet: try again when it is");
+  }
+  return NotFound(fmt::format(
+      "'{}' is no table of source.tables: write it as schema.table, as the file has it", table));
+}
+
+Status PostgresSource::BeginReadingAgain() {
+  if (snapshot_->is_within_transaction()) {
+    return Status::Ok();
+  }
+  std::vector<std::string> names;
+  {
+    MutexLock lock(mu_);
+    names.swap(read_again_);
+  }
+  for (const std::string& name : names) {
+    MR_ASSIGN_OR_RETURN(std::unique_ptr<pg::Connection> connection, Open(false));
+    for (const SourceTable& table : source_tables_) {
+      if (table.table->FullName() == name) {
+        MR_RETURN_IF_ERROR(snapshot_->ReadAgain(table, std::move(connection)));
+        break;
+      }
+    }
+  }
+  return Status::Ok();
+}
+
 void PostgresSource::PublishStatus(const Status& status) {
   MutexLock lock(mu_);
   status_.connected = phase_ != Phase::kClosed && status.ok();
-  status_.snapshot_running = phase_ == Phase::kMakingSlot;
   if (snapshot_ != nullptr) {
+    status_.snapshot_running = false;
     status_.snapshot_rows = snapshot_->rows_joined();
     status_.readings = snapshot_->GetReadings();
     for (const TableReading& reading : status_.readings) {
@@ -333,8 +377,9 @@ void PostgresSource::Close() {
   }
   stream_.reset();
   reader_.reset();  // what it has staged is sent again
+  read_again_.clear();
+  status_.readings.clear();
   status_.connected = false;
-  status_.snapshot_running = false;
 }
 
 std::unique_ptr<Source> MakePostgresSource(PostgresSourceConfig config, telemetry::Logger log) {

@@ -45,6 +45,7 @@ class PostgresSource final : public Source {
   PendingBatch Pending() const override;
   Result<std::unique_ptr<ChangeBatch>> Take() override;
   void Confirm(Lsn durable) override;
+  Status ReadAgain(const std::string& table) override;
   SourceStatus GetStatus() const override;
   void Close() override;
 
@@ -56,6 +57,8 @@ class PostgresSource final : public Source {
   Result<std::unique_ptr<pg::Connection>> Open(bool is_replication) const;
   // The tables in the order in which they are read; kInvalidArgument if a name is not ours.
   Result<std::vector<SourceTable>> TablesInOrder() const;
+  // Has the tables read again that were asked for.
+  Status BeginReadingAgain();
   // Something joins the stream at the end of what is complete.
   bool HasSnapshotRows() const;
   Status PollSlot(std::chrono::milliseconds wait);
@@ -88,7 +91,8 @@ class PostgresSource final : public Source {
   // Guarded by mu_.
   std::vector<TablePtr> tables_ MR_GUARDED_BY(mu_);
   SourceStatus status_ MR_GUARDED_BY(mu_);
-  std::shared_ptr<ReplicationStream> stream_;  // replaced under mu_
+  std::vector<std::string> read_again_ MR_GUARDED_BY(mu_);  // full names
+  std::shared_ptr<ReplicationStream> stream_;               // replaced under mu_
 };
 
 std::unique_ptr<Source> MakePostgresSource(PostgresSourceConfig config, telemetry::Logger log);

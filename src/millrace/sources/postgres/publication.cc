@@ -230,7 +230,9 @@ Result<PublicationPlan> PlanPublications(pg::Connection& connection,
   PlanOne(config.publication, all, "insert, update, delete, truncate",
           all.publishes_inserts && all.publishes_updates, with_identity, names, plan.statements);
   plan.names.push_back(config.publication);
-  if (!without.empty() || inserts.exists) {
+  // Made with the slot also while it is empty: the WAL behind a position is read with the catalog
+  // of its time, where one that was made later does not exist.
+  if (config.manage_publication || !without.empty() || inserts.exists) {
     PlanOne(config.InsertsPublication(), inserts, "insert, truncate",
             inserts.publishes_inserts && !inserts.publishes_any_update, without, names,
             plan.statements);

@@ -48,6 +48,12 @@ class SnapshotCoordinator {
                const std::map<std::string, std::string, std::less<>>& notes,
                std::unique_ptr<pg::Connection> connection);
 
+  // Has a complete table read again; `connection` as for Start(). Whatever runs now must have ended
+  // before, because its changes may be in the stream without being visible.
+  Status ReadAgain(const SourceTable& source, std::unique_ptr<pg::Connection> connection);
+
+  // A large transaction of the stream is being handed over: no table may come in.
+  bool is_within_transaction() const { return part_pass_.has_value(); }
   // Some table is not complete.
   bool is_active() const { return !tables_.empty(); }
   // Has readers go on, without waiting for them.
@@ -75,14 +81,25 @@ class SnapshotCoordinator {
     std::unique_ptr<StagedSnapshot> staged;
     std::vector<std::string> waits_for;  // tables that its streams join
     bool is_lookup = false;
+    bool is_new = false;      // since the last note
     bool is_claimed = false;  // a reader prepares a piece of it
     uint64_t chunk_rows = 0;
     int chunks = 0;  // that are being read
+    // Of a staged table: what no reader has begun yet, in the snapshot of this name.
+    std::vector<PageRange> pages;
+    std::string exported;
+    int attempt = 0;
+    uint64_t pieces_left = 0;  // that were not read whole
 
     bool is_complete() const {
       return keyed != nullptr ? keyed->is_complete()
                               : staged->state() == StagedSnapshot::State::kJoined;
     }
+    bool IsBeingStaged(int in_attempt) const {
+      return staged->state() == StagedSnapshot::State::kReading && staged->attempt() == in_attempt;
+    }
+    // kReadAgainBegin is to go into the stream before a chunk is read.
+    bool NeedsBegin() const { return keyed != nullptr && progress.is_again && !progress.has_begun; }
     const std::set<FullXid>& must_see() const {
       return keyed != nullptr ? keyed->ledger().must_see() : staged->must_see();
     }
@@ -91,6 +108,7 @@ class SnapshotCoordinator {
     std::unique_ptr<ChunkReader> reader;
     uint32_t oid = 0;  // of the table that it reads; 0: none
     ChunkId chunk = 0;
+    int attempt = 0;  // of a staged table
     std::chrono::steady_clock::time_point begun;
     bool was_stopped = false;
     Backoff backoff{{}};
@@ -109,7 +127,10 @@ class SnapshotCoordinator {
   TableEntry* Find(uint32_t oid);
   bool MayBeRead(const TableEntry& table) const;
   size_t WaitingBytes() const;
-  Status LoadEstimates();
+  Status AddTable(const SourceTable& source, TableProgress progress);
+  TableReading& ReadingOf(const TableEntry& table);
+  Status LoadEstimate(const TableEntry& table);
+  void StartReaders();
   // Asks for a snapshot if the last is old, so that what must be seen is forgotten.
   Status RefreshNewest();
   void SetNewest(XidSnapshot snapshot);
@@ -117,6 +138,9 @@ class SnapshotCoordinator {
   Status GiveWork(ReaderEntry& entry);
   bool HasWork(TableEntry& table, ReadTask& task) const;
   Status BeginPiece(ReaderEntry& entry);
+  Status BeginStaged(TableEntry& table, ReaderEntry& entry, TakenSnapshot taken);
+  void BeginReading(TableEntry& table, ReaderEntry& entry);
+  static bool IsWanted(const TableEntry* table, const ReaderEntry& entry);
   Status TakeRows(ReaderEntry& entry);
   Status EndPiece(ReaderEntry& entry);
   Status Filter(ChangeBatch& batch);
@@ -134,9 +158,11 @@ class SnapshotCoordinator {
   std::unique_ptr<pg::Connection> connection_;
   std::vector<TableEntry> tables_;  // that are not complete, in the order in which they are read
   std::vector<ReaderEntry> readers_;
-  std::vector<TableReading> readings_;
+  std::vector<TableReading> readings_;  // of all tables
+  TableRoles roles_;
   XidSnapshot newest_;
   std::chrono::steady_clock::time_point newest_at_;
+  TimestampMicros newest_taken_at_ = 0;  // by the server's clock
   ChunkId last_chunk_ = 0;
   SnapshotOrdinals ordinals_;
   bool ordinals_changed_ = false;

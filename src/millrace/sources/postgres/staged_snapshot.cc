@@ -57,6 +57,7 @@ Result<bool> StagedSnapshot::Begin(std::shared_ptr<const XidSnapshot> snapshot, 
   join_from_ = join_from;
   taken_at_ = taken_at;
   state_ = State::kReading;
+  ++attempt_;
   return true;
 }
 

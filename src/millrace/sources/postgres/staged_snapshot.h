@@ -21,7 +21,7 @@ namespace millrace::sources::postgres {
 // stream goes on. Its rows wait in a file until all are there and the stream is at the WAL position
 // that was read behind the snapshot; the stream's changes that the snapshot does not show wait in a
 // file behind them. Then both join, as one transaction. Nothing of it survives the process: it is
-// read anew.
+// read anew. The rows may come from several readers at a time.
 //
 // One thread.
 class StagedSnapshot {
@@ -34,6 +34,8 @@ class StagedSnapshot {
 
   enum class State { kUnread, kReading, kRead, kJoined };
   State state() const { return state_; }
+  // Counts the snapshots that were begun: what was read in an earlier one is of no use.
+  int attempt() const { return attempt_; }
 
   // Takes out of `changes` what the snapshot shows, and stages what it does not show, unless
   // `is_only_look`: in the first of two passes. See KeyedSnapshot::Filter().
@@ -73,6 +75,7 @@ class StagedSnapshot {
   const TablePtr table_;
   const std::string directory_;
   State state_ = State::kUnread;
+  int attempt_ = 0;
   std::set<FullXid> must_see_;
   bool has_changed_ = false;
 

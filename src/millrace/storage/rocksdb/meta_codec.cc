@@ -64,25 +64,6 @@ Result<LogPoint> DecodeLogPoint(std::string_view bytes) {
   return AllRead(reader, point);
 }
 
-std::string EncodeSnapshotMark(const SnapshotMark& mark) {
-  std::string to;
-  AppendLittleEndian(to, mark.phase);
-  AppendLogPoint(to, mark.staged_from);
-  return to;
-}
-
-Result<SnapshotMark> DecodeSnapshotMark(std::string_view bytes) {
-  ByteReader reader(bytes);
-  MR_ASSIGN_OR_RETURN(const uint8_t phase, reader.ReadLittleEndian<uint8_t>());
-  if (phase > static_cast<uint8_t>(SnapshotPhase::kComplete)) {
-    return Corruption(fmt::format("the snapshot is in the unknown phase {}", phase));
-  }
-  SnapshotMark mark;
-  mark.phase = static_cast<SnapshotPhase>(phase);
-  MR_ASSIGN_OR_RETURN(mark.staged_from, ReadLogPoint(reader));
-  return AllRead(reader, mark);
-}
-
 std::string EncodePartsMark(const PartsMark& mark) {
   std::string to;
   AppendLittleEndian(to, mark.phase);

@@ -22,7 +22,6 @@ inline constexpr std::string_view kFormatKey = "format";
 inline constexpr std::string_view kInstanceIdKey = "instance_id";
 inline constexpr std::string_view kSourceKey = "source";
 inline constexpr std::string_view kPositionKey = "position";
-inline constexpr std::string_view kSnapshotKey = "snapshot";
 inline constexpr std::string_view kPartsKey = "parts";
 inline constexpr std::string_view kSlotKey = "slot";
 inline constexpr std::string_view kOutputBeginKey = "output_begin";
@@ -40,15 +39,6 @@ inline constexpr uint32_t kSlotMade = 2;
 struct LogPoint {
   Offset offset;
   uint64_t bytes = 0;
-};
-
-enum class SnapshotPhase : uint8_t { kNone = 0, kPending = 1, kComplete = 2 };
-
-// Where the first snapshot stands. While it is pending, outputs from `staged_from` on are not
-// readable.
-struct SnapshotMark {
-  SnapshotPhase phase = SnapshotPhase::kNone;
-  LogPoint staged_from;
 };
 
 enum class PartsPhase : uint8_t { kNone = 0, kOpen = 1, kSealed = 2 };
@@ -70,8 +60,6 @@ std::string EncodeNumber(uint32_t v);
 Result<uint32_t> DecodeNumber(std::string_view bytes);
 std::string EncodeLogPoint(const LogPoint& point);
 Result<LogPoint> DecodeLogPoint(std::string_view bytes);
-std::string EncodeSnapshotMark(const SnapshotMark& mark);
-Result<SnapshotMark> DecodeSnapshotMark(std::string_view bytes);
 std::string EncodePartsMark(const PartsMark& mark);
 Result<PartsMark> DecodePartsMark(std::string_view bytes);
 std::string EncodeSourceIdentity(const SourceIdentity& identity);

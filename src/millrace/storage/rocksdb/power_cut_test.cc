@@ -40,8 +40,6 @@ class PowerCutTest : public testing::StoreFixture {
 };
 
 TEST_F(PowerCutTest, WhatCommitReturnedForIsThere) {
-  ASSERT_TRUE(store_->BeginSnapshot(1, 1).ok());
-  ASSERT_TRUE(store_->CompleteSnapshot({Epoch(0), Lsn(0)}).ok());
   std::vector<OutputRecord> records;
   for (uint64_t i = 1; i <= 30; ++i) {  // over several flushes
     Put("row", std::to_string(i));
@@ -61,10 +59,9 @@ TEST_F(PowerCutTest, WhatCommitReturnedForIsThere) {
   }
 }
 
-TEST_F(PowerCutTest, ACompleteSnapshotAndATruncationAreThere) {
-  ASSERT_TRUE(store_->BeginSnapshot(1, 1).ok());
+TEST_F(PowerCutTest, TheStartOfStreamingAndATruncationAreThere) {
   Append(10);
-  ASSERT_TRUE(store_->CompleteSnapshot({Epoch(0), Lsn(7)}).ok());
+  ASSERT_TRUE(store_->BeginStreaming({Epoch(0), Lsn(7)}, {}).ok());
   ASSERT_TRUE(store_->TruncateOutput(Offset(10)).ok());
   const auto after = OpenAfterCut();
   ASSERT_NE(after, nullptr);
@@ -74,7 +71,7 @@ TEST_F(PowerCutTest, ACompleteSnapshotAndATruncationAreThere) {
 }
 
 TEST_F(PowerCutTest, ASlotThatWasAboutToBeMadeIsKnown) {
-  ASSERT_TRUE(store_->BeginSnapshot(42, 1).ok());
+  ASSERT_TRUE(store_->BeginSlot(42, 1).ok());
   const auto after = OpenAfterCut();
   ASSERT_NE(after, nullptr);
   EXPECT_TRUE(after->LoadSourceState()->slot_pending);

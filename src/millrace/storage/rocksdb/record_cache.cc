@@ -56,13 +56,6 @@ void RecordCache::DropBefore(Offset offset) {
   }
 }
 
-void RecordCache::DropFrom(Offset offset) {
-  const MutexLock lock(mu_);
-  while (!by_first_.empty() && by_first_.rbegin()->first >= offset) {
-    Erase(std::prev(by_first_.end()));
-  }
-}
-
 uint64_t RecordCache::byte_size() const {
   const MutexLock lock(mu_);
   return bytes_;

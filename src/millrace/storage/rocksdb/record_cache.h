@@ -25,8 +25,6 @@ class RecordCache {
   void Insert(const OutputRecord& record);
   // Drops records that end at or before `offset`.
   void DropBefore(Offset offset);
-  // Drops records that begin at or behind `offset`.
-  void DropFrom(Offset offset);
   uint64_t byte_size() const;
 
  private:

@@ -43,75 +43,7 @@ Status RocksDbStore::Explain(const Status& status, std::string_view what) const 
   return status.WithContext(fmt::format("{}: data_dir {}", what, database_->data_dir()));
 }
 
-// ---- Source and snapshot ----
-
-Status RocksDbStore::BeginSnapshot(uint64_t system_identifier, uint32_t timeline) {
-  const MutexLock commit_lock(commit_mu_);
-  SnapshotMark mark;
-  LogPoint end;
-  {
-    const MutexLock lock(mu_);
-    mark = snapshot_;
-    end = log_end_;
-  }
-  if (mark.phase == SnapshotPhase::kComplete) {
-    return FailedPrecondition(fmt::format("begin a snapshot: data_dir {} has one that is complete",
-                                          database_->data_dir()));
-  }
-  if (mark.phase == SnapshotPhase::kNone) {
-    mark = {SnapshotPhase::kPending, end};
-  }
-  // One write: a crash leaves either what was there before, or a snapshot that has just begun.
-  rocksdb::WriteBatch batch;
-  rocksdb::Status status =
-      batch.Put(database_->meta(), ToSlice(kSnapshotKey), EncodeSnapshotMark(mark));
-  const auto add = [&status](const rocksdb::Status& next) { status = status.ok() ? next : status; };
-  add(batch.Put(database_->meta(), ToSlice(kSourceKey),
-                EncodeSourceIdentity({system_identifier, timeline})));
-  add(batch.Delete(database_->meta(), ToSlice(kPositionKey)));
-  add(batch.Put(database_->meta(), ToSlice(kOutputEndKey), EncodeLogPoint(mark.staged_from)));
-  if (mark.staged_from.offset != end.offset) {
-    add(batch.DeleteRange(database_->output(), OutputKey(mark.staged_from.offset),
-                          OutputKey(end.offset)));
-  }
-  std::string state_begin;
-  std::string state_end;
-  AppendStateKeyPrefix(state_begin, 0);
-  AppendStateKeyPrefix(state_end, UINT32_MAX);
-  add(batch.DeleteRange(database_->state(), state_begin, state_end));
-  MR_RETURN_IF_ERROR(database_->ToStatus(status, "begin a snapshot"));
-  MR_RETURN_IF_ERROR(database_->Write(batch, /*sync=*/true, "begin a snapshot"));
-  {
-    const MutexLock lock(mu_);
-    snapshot_ = mark;
-    log_end_ = mark.staged_from;
-  }
-  recent_.DropFrom(mark.staged_from.offset);
-  return Status::Ok();
-}
-
-Status RocksDbStore::CompleteSnapshot(SourcePosition position) {
-  const MutexLock commit_lock(commit_mu_);
-  {
-    const MutexLock lock(mu_);
-    if (snapshot_.phase != SnapshotPhase::kPending) {
-      return FailedPrecondition("complete a snapshot: none was begun");
-    }
-  }
-  const SnapshotMark mark{SnapshotPhase::kComplete, {}};
-  rocksdb::WriteBatch batch;
-  rocksdb::Status status =
-      batch.Put(database_->meta(), ToSlice(kSnapshotKey), EncodeSnapshotMark(mark));
-  if (status.ok()) {
-    status = batch.Put(database_->meta(), ToSlice(kPositionKey), EncodePosition(position));
-  }
-  MR_RETURN_IF_ERROR(database_->ToStatus(status, "complete the snapshot"));
-  MR_RETURN_IF_ERROR(database_->Write(batch, /*sync=*/true, "complete the snapshot"));
-  const MutexLock lock(mu_);
-  snapshot_ = mark;
-  readable_.NotifyAll();
-  return Status::Ok();
-}
+// ---- Source ----
 
 Status RocksDbStore::BeginSlot(uint64_t system_identifier, uint32_t timeline) {
   const MutexLock commit_lock(commit_mu_);
@@ -263,9 +195,6 @@ Status RocksDbStore::Commit(std::unique_ptr<StoreBatch> batch) {
 // ---- Output log ----
 
 Offset RocksDbStore::ReadableEndLocked() const {
-  if (snapshot_.phase == SnapshotPhase::kPending) {
-    return snapshot_.staged_from.offset;
-  }
   return parts_.phase == PartsPhase::kOpen ? parts_.outputs_from.offset : log_end_.offset;
 }
 

@@ -30,8 +30,6 @@ class RocksDbStore final : public Store {
 
   std::string_view instance_id() const override { return instance_id_; }
   Result<SourceState> LoadSourceState() override;
-  Status BeginSnapshot(uint64_t system_identifier, uint32_t timeline) override;
-  Status CompleteSnapshot(SourcePosition position) override;
   Status BeginSlot(uint64_t system_identifier, uint32_t timeline) override;
   Status BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) override;
   Result<StateTableId> OpenStateTable(std::string_view name) override;
@@ -95,7 +93,7 @@ class RocksDbStore final : public Store {
   mutable RecordCache recent_;
 
   // One writer of each kind at a time; taken before mu_, held over a write.
-  Mutex commit_mu_;    // commits, and the snapshot's beginning and end
+  Mutex commit_mu_;    // commits
   Mutex registry_mu_;  // state tables and streams
   Mutex truncate_mu_;
 
@@ -104,7 +102,6 @@ class RocksDbStore final : public Store {
   CondVar readable_;
   LogPoint log_begin_ MR_GUARDED_BY(mu_);
   LogPoint log_end_ MR_GUARDED_BY(mu_);
-  SnapshotMark snapshot_ MR_GUARDED_BY(mu_);
   PartsMark parts_ MR_GUARDED_BY(mu_);
   std::set<uint32_t> cleared_ MR_GUARDED_BY(mu_);  // tables of which pending has all rows
   std::map<std::string, StateTableId, std::less<>> state_tables_ MR_GUARDED_BY(mu_);

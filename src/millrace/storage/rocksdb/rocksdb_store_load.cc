@@ -78,9 +78,6 @@ template Result<SourceIdentity> RocksDbStore::LoadMeta(std::string_view,
 template Result<PartsMark> RocksDbStore::LoadMeta(std::string_view,
                                                   Result<PartsMark> (*)(std::string_view),
                                                   PartsMark);
-template Result<SnapshotMark> RocksDbStore::LoadMeta(std::string_view,
-                                                     Result<SnapshotMark> (*)(std::string_view),
-                                                     SnapshotMark);
 
 Result<SourceState> RocksDbStore::LoadSourceState() {
   SourceState state;
@@ -88,13 +85,11 @@ Result<SourceState> RocksDbStore::LoadSourceState() {
                       LoadMeta(kSourceKey, DecodeSourceIdentity, SourceIdentity()));
   state.system_identifier = identity.system_identifier;
   state.timeline = identity.timeline;
-  MR_ASSIGN_OR_RETURN(const SnapshotMark mark,
-                      LoadMeta(kSnapshotKey, DecodeSnapshotMark, SnapshotMark()));
   MR_ASSIGN_OR_RETURN(const uint32_t slot, LoadMeta(kSlotKey, DecodeNumber, kSlotMade));
-  state.slot_pending = mark.phase == SnapshotPhase::kPending || slot == kSlotPending;
+  state.slot_pending = slot == kSlotPending;
   MR_ASSIGN_OR_RETURN(const std::optional<std::string> position,
                       database_->Get(database_->meta(), kPositionKey));
-  if (mark.phase != SnapshotPhase::kPending && position.has_value()) {
+  if (position.has_value()) {
     Result<SourcePosition> decoded = DecodePosition(*position);
     if (!decoded.ok()) {
       return Explain(decoded.status(), "read the source position");
@@ -184,13 +179,10 @@ Status RocksDbStore::LoadRegistries() {
 
 Status RocksDbStore::LoadLog() {
   const MutexLock lock(mu_);
-  MR_ASSIGN_OR_RETURN(snapshot_, LoadMeta(kSnapshotKey, DecodeSnapshotMark, SnapshotMark()));
   MR_ASSIGN_OR_RETURN(log_begin_, LoadMeta(kOutputBeginKey, DecodeLogPoint, LogPoint()));
   MR_ASSIGN_OR_RETURN(log_end_, LoadMeta(kOutputEndKey, DecodeLogPoint, LogPoint()));
   MR_ASSIGN_OR_RETURN(parts_, LoadMeta(kPartsKey, DecodePartsMark, PartsMark()));
   if (log_begin_.offset > log_end_.offset || log_begin_.bytes > log_end_.bytes ||
-      (snapshot_.phase == SnapshotPhase::kPending &&
-       snapshot_.staged_from.offset > log_end_.offset) ||
       (parts_.phase == PartsPhase::kOpen && parts_.outputs_from.offset > log_end_.offset)) {
     return Explain(Corruption("the output log begins behind its end"), kOpen);
   }

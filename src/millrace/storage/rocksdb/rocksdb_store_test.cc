@@ -423,16 +423,6 @@ TEST_F(RocksDbStoreTest, WaitersWakeWhenOutputIsThere) {
   EXPECT_LT(steady_clock::now() - start, kLong);
 }
 
-TEST_F(RocksDbStoreTest, WaitersWakeWhenTheSnapshotIsComplete) {
-  ASSERT_TRUE(store_->BeginSnapshot(1, 1).ok());
-  Append(2);
-  std::jthread waiter([this] {
-    store_->WaitForOutput(Offset(0), steady_clock::now() + kLong, {});
-    EXPECT_EQ(store_->ReadableEnd(), Offset(2));
-  });
-  ASSERT_TRUE(store_->CompleteSnapshot({}).ok());
-}
-
 TEST_F(RocksDbStoreTest, WaitersWakeAtStopAndAtTheDeadline) {
   const auto start = steady_clock::now();
   {

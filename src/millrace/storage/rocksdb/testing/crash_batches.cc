@@ -109,8 +109,8 @@ Status CheckOutputs(Store& store, const StreamPtr& stream, uint64_t commit) {
 Status CommitForEver(Store& store, const std::function<void(uint64_t)>& committed) {
   MR_ASSIGN_OR_RETURN(const SourceState source, store.LoadSourceState());
   if (!source.position.has_value()) {
-    MR_RETURN_IF_ERROR(store.BeginSnapshot(1, 1));
-    MR_RETURN_IF_ERROR(store.CompleteSnapshot({}));
+    MR_RETURN_IF_ERROR(store.BeginSlot(1, 1));
+    MR_RETURN_IF_ERROR(store.BeginStreaming({}, {}));
   }
   MR_ASSIGN_OR_RETURN(const StateTableId table, store.OpenStateTable("rows"));
   MR_ASSIGN_OR_RETURN(const StreamPtr stream, store.OpenStream(*MakeEngagementStream()));
