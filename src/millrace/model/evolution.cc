@@ -27,6 +27,19 @@ Int128 IntegerOf(const Column& column, size_t row) {
   }
 }
 
+Int128 NaNOf(const DataType& decimal) {
+  switch (decimal.width()) {
+    case 2:
+      return kDecimalNaN<int16_t>;
+    case 4:
+      return kDecimalNaN<int32_t>;
+    case 8:
+      return kDecimalNaN<int64_t>;
+    default:
+      return kDecimalNaN<Int128>;
+  }
+}
+
 Int128 PowerOfTen(int exponent) {
   Int128 power = 1;
   for (int i = 0; i < exponent; ++i) {
@@ -67,7 +80,8 @@ void AppendWidened(const Column& from, size_t begin, size_t end, Column& to) {
       to.Append<double>(from.Value<float>(row));
     } else {
       // Little-endian: the low bytes come first.
-      const Int128 value = IntegerOf(from, row) * factor;
+      Int128 value = IntegerOf(from, row);
+      value = is_decimal && value == NaNOf(from.type()) ? NaNOf(to.type()) : value * factor;
       to.AppendFixed(&value);
     }
   }
