@@ -13,6 +13,10 @@ using Json = nlohmann::ordered_json;
 using pipeline::StatusSnapshot;
 
 Json SourceJson(const StatusSnapshot::Source& source) {
+  Json paused = Json::array();
+  for (const StatusSnapshot::Source::PausedTable& table : source.paused_tables) {
+    paused.push_back({{"table", table.table}, {"reason", table.reason}});
+  }
   return {
       {"slot", source.slot},
       {"connected", source.connected},
@@ -25,6 +29,7 @@ Json SourceJson(const StatusSnapshot::Source& source) {
       {"snapshot_rows", source.snapshot_rows},
       {"rows_per_second", source.rows_per_second},
       {"last_error", source.last_error},
+      {"paused_tables", std::move(paused)},
   };
 }
 
@@ -80,6 +85,13 @@ Status ReadSource(const Json& json, StatusSnapshot::Source& source) {
   Read(json, "snapshot_rows", source.snapshot_rows);
   Read(json, "rows_per_second", source.rows_per_second);
   Read(json, "last_error", source.last_error);
+  if (const auto paused = json.find("paused_tables"); paused != json.end()) {
+    for (const Json& table : *paused) {
+      StatusSnapshot::Source::PausedTable& to = source.paused_tables.emplace_back();
+      Read(table, "table", to.table);
+      Read(table, "reason", to.reason);
+    }
+  }
   return Status::Ok();
 }
 

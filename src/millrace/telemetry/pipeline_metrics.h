@@ -21,6 +21,9 @@ class PipelineMetrics {
   void EventsRead(std::string_view op, uint64_t count);
   void SourceLag(uint64_t bytes, double seconds);
   void SlotRetainsWal(uint64_t bytes);
+  void TablesPaused(uint64_t count);
+  // Row changes of paused tables, left out since the last call.
+  void ChangesLeftOut(uint64_t count);
   void Ready(bool ready);
 
   // A micro-batch of `rows` source changes is durable; `commit_seconds` is its synced write.
@@ -52,6 +55,8 @@ class PipelineMetrics {
   const Gauge source_lag_bytes_;
   const Gauge source_lag_seconds_;
   const Gauge slot_retained_wal_bytes_;
+  const Gauge source_paused_tables_;
+  const Counter source_paused_changes_;
   const Gauge output_log_size_bytes_;
   const Histogram output_log_commit_seconds_;
   const Histogram batch_rows_;
