@@ -23,7 +23,10 @@ bool HaveSameKeys(const DataType& a, const DataType& b) {
   const auto is_integer = [](const DataType& type) {
     return type.kind >= TypeKind::kInt8 && type.kind <= TypeKind::kInt64;
   };
-  return a == b || (is_integer(a) && is_integer(b));
+  const auto is_text = [](const DataType& type) {
+    return type.kind == TypeKind::kText || type.kind == TypeKind::kEnum;
+  };
+  return a == b || (is_integer(a) && is_integer(b)) || (is_text(a) && is_text(b));
 }
 
 // The columns of a table: as they are called, as they will be, as they were, newest first.
@@ -299,7 +302,7 @@ Result<std::unique_ptr<QueryRunner>> Planner::PlanQuery(const config::StreamConf
       if (!HaveSameKeys(left.type, right.type)) {
         return InvalidArgument(fmt::format(
             "the join compares {}.{} of type {} with {}.{} of type {}: rows are found by the bytes "
-            "of their key, so both must be integers or have one type",
+            "of their key, so both must be integers, or texts, or have one type",
             table.FullName(), left.name, left.type.ToString(), driving.FullName(), right.name,
             right.type.ToString()));
       }
