@@ -243,17 +243,18 @@ def test_what_cannot_be_followed_pauses_the_table(mirror, alter, saying, with_ro
         mirror.sql("INSERT INTO t (id, a, b) VALUES (7, '7', 7); UPDATE t SET b = 8 WHERE id = 7")
     wait_paused(mirror, "public.t", saying)
     mirror.wait_delivered()
-    before = mirror.rows("t", "id")
+    before = sorted(mirror.rows("t", "id"))
     mirror.sql("INSERT INTO t (id, a, b) VALUES (9, '9', 9); INSERT INTO other VALUES (1, 1)")
     mirror.check("other")
-    assert mirror.rows("t", "id") == before
+    assert sorted(mirror.rows("t", "id")) == before
     _, printed = mirror.check_command()
     assert "public.t" in printed and saying in printed, printed
     mirror.kill()
     mirror.sql("INSERT INTO other VALUES (2, 2)")
     mirror.resume()
     mirror.check("other")
-    assert "public.t" in paused(mirror)
+    # Another table under the name is taken up as what it is.
+    assert ("public.t" in paused(mirror)) == (alter is not rename_table)
 
 
 @pytest.mark.case(35)
@@ -307,8 +308,8 @@ def test_rewrites_that_change_nothing(mirror):
     mirror.sql("INSERT INTO t SELECT g, g FROM generate_series(1, 50) g; CREATE TABLE probe (id int PRIMARY KEY)")
     mirror.start("t", "probe")
     mirror.sql("ALTER TABLE t ADD c int DEFAULT 3")
-    mirror.check()
     wait_column(mirror, "c")
+    mirror.check()
     for rewrite in ("VACUUM FULL t", "CLUSTER t USING t_pkey", "ALTER TABLE t SET LOGGED", "ANALYZE t"):
         mirror.sql(rewrite)
         mirror.sql("UPDATE t SET a = a + 1 WHERE id % 10 = 3; INSERT INTO t SELECT max(id) + 1 FROM t")
@@ -391,9 +392,10 @@ def test_sql_keeps_its_columns(mirror):
         "SELECT s.id, s.amount * i.price AS total, i.title FROM sale AS s LEFT JOIN item AS i ON i.id = s.item"
     )
     mirror.start(
-        {"item": "public.item", "sale": "public.sale"},
+        {"sale": "public.sale"},
+        source={"tables": ["public.sale", "public.item"]},
         streams={"rich": {"from": "public.sale", "lookup": ["public.item"], "key": ["id"], "sql": sql}},
-        sinks={"warehouse": {"tables": [{"stream": s} for s in ("item", "sale", "rich")]}},
+        sinks={"warehouse": {"tables": [{"stream": s} for s in ("sale", "rich")]}},
     )
 
     def check_rich(price="price", title="title"):
