@@ -24,7 +24,8 @@ StatusSnapshot Example() {
                  .retained_wal_bytes = 16777216,
                  .snapshot = "done",
                  .snapshot_rows = 10000,
-                 .rows_per_second = 1204},
+                 .rows_per_second = 1204,
+                 .paused_tables = {{.table = "public.t", .reason = "read it again"}}},
       .streams = {{.name = "content_dim", .rows = 10000, .dead_letters = 1, .state_bytes = 512}},
       .sinks = {{.name = "live",
                  .type = "redis",
@@ -55,7 +56,13 @@ TEST(StatusJson, HasTheNamesThatUsersRelyOn) {
     "snapshot": "done",
     "snapshot_rows": 10000,
     "rows_per_second": 1204.0,
-    "last_error": ""
+    "last_error": "",
+    "paused_tables": [
+      {
+        "table": "public.t",
+        "reason": "read it again"
+      }
+    ]
   },
   "streams": [
     {

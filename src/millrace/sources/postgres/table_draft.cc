@@ -192,6 +192,7 @@ void TableDraft::TakeKeys(const CatalogTable& now, std::optional<ReplicaIdentity
       table_.unique_keys.push_back(std::move(found));
     }
   }
+  source_.has_usable_identity = now.source.has_usable_identity;
   const ReplicaIdentity next = identity.value_or(catalog.replica_identity);
   const bool may_be_wide =
       std::find(table_.toastable.begin(), table_.toastable.end(), true) != table_.toastable.end();
@@ -202,6 +203,11 @@ void TableDraft::TakeKeys(const CatalogTable& now, std::optional<ReplicaIdentity
         "not sent");
     return;
   }
+  if (next == ReplicaIdentity::kFull || next == ReplicaIdentity::kNothing) {
+    // Old images say more than was promised, or there are none. It may end again, so that what is
+    // known besides goes on being kept.
+    return;
+  }
   std::vector<uint32_t> index = places(catalog.identity_index);
   table_.replica_identity = next;
   table_.identity_index = next == ReplicaIdentity::kIndex ? index : std::vector<uint32_t>();
@@ -209,7 +215,6 @@ void TableDraft::TakeKeys(const CatalogTable& now, std::optional<ReplicaIdentity
     Pause("its replica identity is another index, by which old rows do not say their key");
     return;
   }
-  source_.has_usable_identity = now.source.has_usable_identity;
 }
 
 void TableDraft::TakeFacts(const CatalogTable& now) {

@@ -116,6 +116,13 @@ std::vector<NumberedColumn> NumbersOf(const SourceTable& known, const CatalogTab
   return result;
 }
 
+// The old images hold what the engine was promised that they hold, or there are none.
+bool SaysEnough(const Table& table, const RelationMessage& relation) {
+  const ReplicaIdentity identity = IdentityOf(relation.replica_identity);
+  return identity == table.replica_identity || identity == ReplicaIdentity::kFull ||
+         identity == ReplicaIdentity::kNothing;
+}
+
 // The columns by which old images name a row must be those that the engine knows.
 bool IdentityFits(const Table& table, bool has_usable_identity, const RelationMessage& relation,
                   const RowLayout& layout) {
@@ -159,7 +166,7 @@ bool CheckTableOf(const RelationMessage& relation, TableDraft& draft) {
 bool MatchesRelation(const SourceTable& known, const RelationMessage& relation, RowLayout& layout) {
   const Table& table = *known.table;
   if (relation.oid != table.oid || relation.schema != table.schema || relation.name != table.name ||
-      IdentityOf(relation.replica_identity) != table.replica_identity) {
+      !SaysEnough(table, relation)) {
     return false;
   }
   RowLayout found;
