@@ -10,12 +10,14 @@
 
 #include "input.h"
 #include "millrace/common/check.h"
+#include "millrace/sources/postgres/testing/fixed_tables.h"
 #include "millrace/sources/postgres/transaction_reader.h"
 
 namespace millrace::fuzz {
 namespace {
 
 using sources::postgres::ColumnTypeFacts;
+using sources::postgres::RelationResolver;
 using sources::postgres::SourceTable;
 using sources::postgres::TransactionReader;
 
@@ -82,10 +84,10 @@ void CheckBatch(const ChangeBatch& batch) {
   }
 }
 
-TransactionReader::Options ReaderOptions() {
+TransactionReader::Options ReaderOptions(RelationResolver& tables) {
   static const std::string directory =
       std::filesystem::temp_directory_path() / ("millrace_fuzz_" + std::to_string(getpid()));
-  return {.tables = Tables(),
+  return {.resolver = &tables,
           .slot = "slot",
           .lookups = {"public.full"},
           .staging_directory = directory,
@@ -123,7 +125,9 @@ Status DecodeAndTake(TransactionReader& reader, const std::string& message) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace millrace;
   fuzz::Input input(data, size);
-  fuzz::TransactionReader reader(fuzz::ReaderOptions());
+  // The catalog has no table: whatever is described otherwise is paused.
+  sources::postgres::testing::FixedTables tables(fuzz::Tables());
+  fuzz::TransactionReader reader(fuzz::ReaderOptions(tables));
   MR_CHECK(reader.StartStream({Epoch(0), Lsn(16)}).ok());
   while (!input.empty()) {
     const Status status = fuzz::DecodeAndTake(reader, input.Part());

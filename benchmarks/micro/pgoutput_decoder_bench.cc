@@ -5,6 +5,7 @@
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
+#include "millrace/sources/postgres/testing/fixed_tables.h"
 #include "millrace/sources/postgres/testing/pgoutput_builder.h"
 #include "millrace/sources/postgres/transaction_reader.h"
 
@@ -55,7 +56,8 @@ std::vector<std::string> MakeInserts() {
 }
 
 void BM_DecodeEngagementInserts(benchmark::State& state) {
-  TransactionReader reader({.tables = {MakeTable()},
+  testing::FixedTables tables({MakeTable()});
+  TransactionReader reader({.resolver = &tables,
                             .slot = "slot",
                             .staging_directory = "/tmp/millrace_bench_staging",
                             .batch_rows_max = 16'384,

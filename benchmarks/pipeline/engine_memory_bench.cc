@@ -13,6 +13,7 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -77,23 +78,22 @@ class Engine {
   explicit Engine(const std::filesystem::path& directory) {
     store_ = storage::OpenRocksDbStore({.path = directory}).value();
     config::Findings findings;
-    const auto config = config::LoadPipelineConfig(
+    config_ = config::LoadPipelineConfig(
         kConfig, "bench.yaml",
         {.sink_types = {{.type = "nowhere", .description = "", .fields = {}}},
          .check_sql = {},
          .read = {}},
         findings);
-    MR_CHECK(config.has_value());
-    const std::vector<TablePtr> tables = {content_, events_};
-    plan_ = PlanStreams({.config = *config,
-                         .tables = tables,
-                         .uses = {},
-                         .sql = *sql_,
-                         .store = *store_,
-                         .log = {}})
-                .value();
+    MR_CHECK(config_.has_value());
+    const StreamPlanInputs inputs = {.config = *config_,
+                                     .tables = {content_, events_},
+                                     .uses = {},
+                                     .sql = *sql_,
+                                     .store = *store_,
+                                     .log = {}};
+    plan_ = PlanStreams(inputs).value();
     loop_ = std::make_unique<BatchLoop>(
-        plan_, *store_, hand_over_,
+        plan_, inputs, *store_, hand_over_, streams_,
         BatchLoop::Options{.output_log_bytes_max = uint64_t{1} << 50, .writer = {}},
         [](SourcePosition) {}, metrics_, telemetry::Logger());
     thread_ = std::thread([this] {
@@ -166,6 +166,8 @@ class Engine {
   telemetry::PipelineMetrics metrics_{registry_};
   std::unique_ptr<sql::SqlEngine> sql_ = sql::MakeDuckDbEngine({}).value();
   std::unique_ptr<storage::Store> store_;
+  std::optional<config::PipelineConfig> config_;
+  StreamBoard streams_;
   StreamPlan plan_;
   HandOver hand_over_;
   std::unique_ptr<BatchLoop> loop_;

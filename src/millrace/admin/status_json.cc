@@ -26,6 +26,10 @@ Json SourceJson(const StatusSnapshot::Source& source) {
   for (const StatusSnapshot::Reading& reading : source.tables) {
     tables.push_back(ReadingJson(reading));
   }
+  Json paused = Json::array();
+  for (const StatusSnapshot::Source::PausedTable& table : source.paused_tables) {
+    paused.push_back({{"table", table.table}, {"reason", table.reason}});
+  }
   return {
       {"slot", source.slot},
       {"connected", source.connected},
@@ -42,6 +46,7 @@ Json SourceJson(const StatusSnapshot::Source& source) {
       {"tables", std::move(tables)},
       {"rows_per_second", source.rows_per_second},
       {"last_error", source.last_error},
+      {"paused_tables", std::move(paused)},
   };
 }
 
@@ -110,6 +115,13 @@ Status ReadSource(const Json& json, StatusSnapshot::Source& source) {
   }
   Read(json, "rows_per_second", source.rows_per_second);
   Read(json, "last_error", source.last_error);
+  if (const auto paused = json.find("paused_tables"); paused != json.end()) {
+    for (const Json& table : *paused) {
+      StatusSnapshot::Source::PausedTable& to = source.paused_tables.emplace_back();
+      Read(table, "table", to.table);
+      Read(table, "reason", to.reason);
+    }
+  }
   return Status::Ok();
 }
 

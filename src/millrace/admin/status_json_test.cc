@@ -30,7 +30,8 @@ StatusSnapshot Example() {
                              .state = "reading",
                              .rows = 10000,
                              .rows_estimated = 11280}},
-                 .rows_per_second = 1204},
+                 .rows_per_second = 1204,
+                 .paused_tables = {{.table = "public.t", .reason = "read it again"}}},
       .streams = {{.name = "content_dim", .rows = 10000, .dead_letters = 1, .state_bytes = 512}},
       .sinks = {{.name = "live",
                  .type = "redis",
@@ -71,7 +72,13 @@ TEST(StatusJson, HasTheNamesThatUsersRelyOn) {
       }
     ],
     "rows_per_second": 1204.0,
-    "last_error": ""
+    "last_error": "",
+    "paused_tables": [
+      {
+        "table": "public.t",
+        "reason": "read it again"
+      }
+    ]
   },
   "streams": [
     {

@@ -192,6 +192,9 @@ std::string SinkTable(const StatusSnapshot& status) {
 
 std::string ErrorList(const StatusSnapshot& status) {
   std::string text;
+  for (const StatusSnapshot::Source::PausedTable& paused : status.source.paused_tables) {
+    text += fmt::format("paused: {}\n", Printable(paused.reason));
+  }
   if (!status.source.last_error.empty()) {
     text += fmt::format("source: {}\n", Printable(status.source.last_error));
   }

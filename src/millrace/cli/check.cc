@@ -7,6 +7,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "millrace/admin/status_client.h"
+#include "millrace/admin/status_json.h"
 #include "millrace/cli/command.h"
 #include "millrace/components/registry.h"
 #include "millrace/telemetry/log.h"
@@ -26,6 +28,25 @@ bool Print(const CheckFinding& finding) {
   return finding.level == CheckFinding::Level::kError;
 }
 
+// What a running pipeline says of its tables; silent where none runs.
+bool PrintPausedTables(const config::AdminConfig& admin) {
+  if (!admin.is_configured) {
+    return false;
+  }
+  const Result<std::string> json = admin::FetchStatus(admin.host, admin.port, admin.token);
+  if (!json.ok()) {
+    return false;
+  }
+  const Result<pipeline::StatusSnapshot> status = admin::ParseStatusJson(*json);
+  bool has_problem = false;
+  if (status.ok()) {
+    for (const auto& paused : status->source.paused_tables) {
+      has_problem |= Print({CheckFinding::Level::kError, "source", paused.reason});
+    }
+  }
+  return has_problem;
+}
+
 int Check(const std::string& file, const Components& components) {
   const auto config = LoadConfig(file, components);
   if (!config) {
@@ -37,6 +58,7 @@ int Check(const std::string& file, const Components& components) {
   for (const CheckFinding& finding : components::CheckSource(*config)) {
     has_problem |= Print(finding);
   }
+  has_problem |= PrintPausedTables(config->admin);
   for (const config::SinkConfig& sink : config->sinks) {
     const std::string subject = "sink '" + sink.name + "'";
     const Status status = components::FindSinkType(sink.type).check(sink.section, log);

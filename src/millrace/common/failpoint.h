@@ -11,7 +11,7 @@ namespace millrace::failpoint {
 
 // Every failpoint, named module.moment. The crash suite loops over this list (`millrace version
 // --failpoints`), so that a line here is a test more.
-inline constexpr std::array<std::string_view, 17> kAll = {
+inline constexpr std::array<std::string_view, 20> kAll = {
     "source.before_slot_created",
     "source.after_slot_created",
     "source.before_chunk_read",
@@ -19,8 +19,11 @@ inline constexpr std::array<std::string_view, 17> kAll = {
     "source.before_confirm",
     "engine.before_commit",
     "engine.after_commit",
+    "sink_writer.before_prepare",
+    "sink_writer.after_prepare",
     "sink_writer.before_deliver",
     "sink_writer.after_deliver",
+    "clickhouse.before_alter",
     "clickhouse.after_plan_before_insert",
     "clickhouse.between_inserts",
     "clickhouse.after_insert_before_position",

@@ -35,9 +35,19 @@ struct Stream {
   bool append_only = false;
   // As this run's configuration has it; data_dir does not keep it.
   OutOfRange out_of_range = OutOfRange::kError;
+  // The table whose columns these are, one for one; empty if SQL made them. In later versions of
+  // the same table's columns each keeps its place, see Table; others are known by their names.
+  std::string table;
+  // One row: what each column holds in rows that were made before the column was there. Null: NULL.
+  std::shared_ptr<const RowBatch> fill;
+  // The names of earlier versions of the table's columns, newest first.
+  std::vector<std::vector<std::string>> former_names;
 
-  // The index of a column, or -1.
+  // The index of a column, by its name or else by the newest of its former names, or -1.
   int FindColumn(const std::string& column) const;
+  // The index in `earlier`, a version of this stream, of the column that stands here at `column`,
+  // or -1 if there was none.
+  int FindInEarlier(const Stream& earlier, size_t column) const;
 };
 using StreamPtr = std::shared_ptr<const Stream>;
 

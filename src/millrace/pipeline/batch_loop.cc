@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "millrace/common/failpoint.h"
+#include "millrace/model/evolution.h"
 #include "millrace/pipeline/capture_loop.h"
 
 namespace millrace::pipeline {
@@ -45,12 +46,15 @@ Status CheckNoGaps(const TableChanges& changes) {
 
 }  // namespace
 
-BatchLoop::BatchLoop(StreamPlan& plan, storage::Store& store, HandOver& hand_over, Options options,
+BatchLoop::BatchLoop(StreamPlan& plan, StreamPlanInputs inputs, storage::Store& store,
+                     HandOver& hand_over, StreamBoard& streams, Options options,
                      std::function<void(SourcePosition)> confirm,
                      telemetry::PipelineMetrics& metrics, telemetry::Logger log)
     : plan_(plan),
+      inputs_(std::move(inputs)),
       store_(store),
       hand_over_(hand_over),
+      streams_(streams),
       options_(options),
       confirm_(std::move(confirm)),
       metrics_(metrics),
@@ -81,8 +85,31 @@ bool BatchLoop::WaitForRoom(std::stop_token stop) {
   return true;
 }
 
+Result<std::vector<StreamPtr>> BatchLoop::FollowTables(ChangeBatch& batch) {
+  std::vector<StreamPtr> changed;
+  for (TableChanges& changes : batch.tables) {
+    const auto planned = std::find_if(
+        inputs_.tables.begin(), inputs_.tables.end(),
+        [&](const TablePtr& table) { return table->FullName() == changes.table->FullName(); });
+    if (planned == inputs_.tables.end() || (*planned)->version == changes.table->version) {
+      continue;
+    }
+    if ((*planned)->version > changes.table->version) {
+      Evolve(changes, *planned);
+      continue;
+    }
+    MR_ASSIGN_OR_RETURN(const std::vector<StreamPtr> streams,
+                        FollowTable(changes.table, inputs_, plan_));
+    changed.insert(changed.end(), streams.begin(), streams.end());
+    log_.Info("Table has other columns",
+              {{"table", changes.table->FullName()}, {"version", changes.table->version}});
+  }
+  return changed;
+}
+
 Status BatchLoop::Process(ChangeBatch& batch) {
   const auto start = steady_clock::now();
+  MR_ASSIGN_OR_RETURN(const std::vector<StreamPtr> changed, FollowTables(batch));
   MR_RETURN_IF_ERROR(BeginPart(batch));
   const bool is_last = !batch.part || batch.part->is_last;
   const bool has_outputs = !batch.part || batch.part->pass == TransactionPart::Pass::kChanges;
@@ -120,6 +147,9 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   MR_RETURN_IF_ERROR(writer.Commit(is_last));
   metrics_.BatchCommitted(has_outputs ? batch.row_count : 0, SecondsSince(commit_start));
   MR_FAILPOINT("engine.after_commit");
+  for (const StreamPtr& stream : changed) {
+    streams_.Set(stream);
+  }
 
   source_rows_ += has_outputs ? batch.row_count : 0;
   if (!is_last) {

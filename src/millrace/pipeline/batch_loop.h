@@ -9,6 +9,7 @@
 #include "millrace/common/status.h"
 #include "millrace/pipeline/batch_writer.h"
 #include "millrace/pipeline/hand_over.h"
+#include "millrace/pipeline/stream_board.h"
 #include "millrace/pipeline/stream_plan.h"
 #include "millrace/storage/store.h"
 #include "millrace/telemetry/log.h"
@@ -17,7 +18,8 @@
 namespace millrace::pipeline {
 
 // BatchLoop is the engine: it turns each change batch into outputs and state and commits both, with
-// the source position, as one synced write. Only then is the source told that it may forget.
+// the source position, as one synced write. Only then is the source told that it may forget. Where
+// a batch brings a later version of a table, the streams follow first.
 //
 // Parts of a large transaction (model/change_batch.h) are committed as they come and count together
 // with the last: the first pass applies the changes of joined tables to their state, the second
@@ -33,9 +35,10 @@ class BatchLoop {
   };
 
   // `confirm` is called with each position that has become durable.
-  BatchLoop(StreamPlan& plan, storage::Store& store, HandOver& hand_over, Options options,
-            std::function<void(SourcePosition)> confirm, telemetry::PipelineMetrics& metrics,
-            telemetry::Logger log);
+  // `inputs` is what `plan` was made from; both follow the source's tables from here on.
+  BatchLoop(StreamPlan& plan, StreamPlanInputs inputs, storage::Store& store, HandOver& hand_over,
+            StreamBoard& streams, Options options, std::function<void(SourcePosition)> confirm,
+            telemetry::PipelineMetrics& metrics, telemetry::Logger log);
 
   // Until `stop` is requested and everything given is durable, or a failure.
   Status Run(std::stop_token stop);
@@ -49,6 +52,9 @@ class BatchLoop {
 
  private:
   Status Process(ChangeBatch& batch);
+  // Brings the plan up to the tables of `batch`, and those up to the plan. The streams that
+  // changed.
+  Result<std::vector<StreamPtr>> FollowTables(ChangeBatch& batch);
   Status BeginPart(const ChangeBatch& batch);
   // The states that `batch` changes, having begun it.
   Result<std::vector<TableState*>> BeginStates(ChangeBatch& batch);
@@ -56,8 +62,10 @@ class BatchLoop {
   bool WaitForRoom(std::stop_token stop);
 
   StreamPlan& plan_;
+  StreamPlanInputs inputs_;
   storage::Store& store_;
   HandOver& hand_over_;
+  StreamBoard& streams_;
   const Options options_;
   const std::function<void(SourcePosition)> confirm_;
   telemetry::PipelineMetrics& metrics_;

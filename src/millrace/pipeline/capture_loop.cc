@@ -6,8 +6,6 @@
 #include <mutex>
 #include <utility>
 
-#include <fmt/format.h>
-
 #include "millrace/pipeline/error_policy.h"
 
 namespace millrace::pipeline {
@@ -69,7 +67,6 @@ CaptureLoop::CaptureLoop(sources::Source& source, storage::Store& store, HandOve
       options_(std::move(options)),
       metrics_(metrics),
       log_(std::move(log)),
-      planned_tables_(source.Tables()),
       backoff_(options_.backoff) {}
 
 Status CaptureLoop::Run(std::stop_token stop) {
@@ -94,31 +91,11 @@ Status CaptureLoop::Run(std::stop_token stop) {
   return Status::Ok();
 }
 
-Status CaptureLoop::CheckTables() const {
-  const std::vector<TablePtr> tables = source_.Tables();
-  for (const TablePtr& planned : planned_tables_) {
-    bool same = false;
-    for (const TablePtr& table : tables) {
-      same |= table->FullName() == planned->FullName() && *table->columns == *planned->columns &&
-              table->primary_key == planned->primary_key;
-    }
-    if (!same) {
-      return FailedPrecondition(
-          fmt::format("table {} has changed its columns or its key while the pipeline ran: this "
-                      "version does not follow that; undo the change, or set the pipeline up in a "
-                      "new data_dir",
-                      planned->FullName()));
-    }
-  }
-  return Status::Ok();
-}
-
 Status CaptureLoop::Serve(std::stop_token stop) {
   MR_ASSIGN_OR_RETURN(const SourceState state, store_.LoadSourceState());
   if (!is_connected_) {
     MR_RETURN_IF_ERROR(source_.Connect(state));
     is_connected_ = true;
-    MR_RETURN_IF_ERROR(CheckTables());
   }
   StoredSourceState state_store(store_);
   MR_RETURN_IF_ERROR(source_.Start(state, state_store, options_.table_roles));

@@ -40,7 +40,6 @@ class CaptureLoop {
 
  private:
   Status Serve(std::stop_token stop);
-  Status CheckTables() const;
 
   sources::Source& source_;
   storage::Store& store_;
@@ -48,7 +47,6 @@ class CaptureLoop {
   const Options options_;
   telemetry::PipelineMetrics& metrics_;
   const telemetry::Logger log_;
-  const std::vector<TablePtr> planned_tables_;
   Backoff backoff_;
   bool is_connected_ = true;
 };

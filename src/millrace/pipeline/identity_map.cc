@@ -42,7 +42,8 @@ Result<std::unique_ptr<IdentityMap>> IdentityMap::Make(const TablePtr& table, bo
   Schema schema;
   for (const auto* part : {&table->identity_index, &table->primary_key}) {
     for (const uint32_t column : *part) {
-      schema.push_back((*table->columns)[column]);
+      // By its place, which it keeps when it is renamed.
+      schema.push_back({fmt::format("#{}", column), (*table->columns)[column].type});
     }
   }
   columns.columns = std::make_shared<const Schema>(std::move(schema));

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "millrace/model/evolution.h"
 #include "millrace/storage/row_codec.h"
 
 namespace millrace::pipeline {
@@ -17,10 +18,14 @@ namespace {
 constexpr size_t kFlushRows = 4096;
 constexpr size_t kFlushBytes = size_t{4} << 20;
 
-SchemaPtr SelectColumns(const Schema& columns, const std::vector<uint32_t>& selected) {
+// A mirror's columns are known by their place, which stays; others by their name.
+SchemaPtr AddressColumns(const Stream& stream, const std::vector<uint32_t>& address) {
   Schema schema;
-  for (const uint32_t column : selected) {
-    schema.push_back(columns[column]);
+  for (const uint32_t column : address) {
+    schema.push_back((*stream.columns)[column]);
+    if (!stream.table.empty()) {
+      schema.back().name = fmt::format("#{}", column);
+    }
   }
   return std::make_shared<const Schema>(std::move(schema));
 }
@@ -65,23 +70,22 @@ Result<std::unique_ptr<OutputBuilder>> OutputBuilder::Make(Options options, stor
   // sinks' configuration.
   Stream address;
   address.name = "address/" + stream.name;
-  address.columns = SelectColumns(*stream.columns, options.address);
+  address.columns = AddressColumns(stream, options.address);
   address.append_only = true;
-  MR_ASSIGN_OR_RETURN(const StreamPtr registered, store.OpenStream(address));
+  MR_ASSIGN_OR_RETURN(StreamPtr registered, store.OpenStream(address));
   MR_ASSIGN_OR_RETURN(const storage::StateTableId state,
                       store.OpenStateTable("stream/" + stream.name));
   MR_ASSIGN_OR_RETURN(SeenKeys seen, SeenKeys::Make("stream/" + stream.name, store));
   return std::unique_ptr<OutputBuilder>(
-      new OutputBuilder(std::move(options), store, state, *registered, std::move(seen)));
+      new OutputBuilder(std::move(options), store, state, std::move(registered), std::move(seen)));
 }
 
 OutputBuilder::OutputBuilder(Options options, storage::Store& store, storage::StateTableId state,
-                             const Stream& address, SeenKeys seen)
+                             StreamPtr address, SeenKeys seen)
     : options_(std::move(options)),
       store_(store),
       state_(state),
-      address_schema_(address.columns),
-      address_version_(address.schema_version),
+      address_(std::move(address)),
       seen_(std::move(seen)) {}
 
 std::string OutputBuilder::KeyOf(const RowBatch& driving_rows, uint32_t row) const {
@@ -148,7 +152,7 @@ Result<size_t> OutputBuilder::BuildAppended(const TableChanges& changes, Run& ru
     storage::EncodedRows keys;
     storage::EncodeKeys(rows.rows, 0, count, options_.stream->key, keys);
     storage::EncodedRows addresses;
-    storage::EncodeRows(rows.rows, 0, count, address_version_, options_.address, addresses);
+    storage::EncodeRows(rows.rows, 0, count, address_->schema_version, options_.address, addresses);
     for (size_t i = 0; i < count; ++i) {
       run.writer.state().PutState(state_, keys[i], addresses[i]);
     }
@@ -182,7 +186,23 @@ Status OutputBuilder::FindOldAddresses(const TableChanges& changes, Run& run) {
   }
   MR_ASSIGN_OR_RETURN(auto addresses, store_.GetState(state_, keys));
   for (size_t i = 0; i < keys.size(); ++i) {
+    if (addresses[i]) {
+      MR_RETURN_IF_ERROR(
+          RenewAddress(*addresses[i])
+              .WithContext(fmt::format("state of stream '{}'", options_.stream->name)));
+    }
     run.addresses[keys[i]] = std::move(addresses[i]);
+  }
+  return Status::Ok();
+}
+
+// Addresses are compared by their bytes.
+Status OutputBuilder::RenewAddress(std::string& address) const {
+  MR_ASSIGN_OR_RETURN(const SchemaVersion version, storage::DecodeRowVersion(address));
+  if (version != address_->schema_version) {
+    MR_ASSIGN_OR_RETURN(const RowBatch values, DecodeAddress(address));
+    address.clear();
+    storage::EncodeRow(values, 0, address_->schema_version, address);
   }
   return Status::Ok();
 }
@@ -222,7 +242,8 @@ Status OutputBuilder::AddUpsert(const Change& change, const TableChanges& change
                                 uint32_t stream_row, Run& run) {
   std::string key = KeyOf(changes.new_rows, change.new_row);
   std::string address;
-  storage::EncodeRow(run.rows.rows, stream_row, address_version_, options_.address, address);
+  storage::EncodeRow(run.rows.rows, stream_row, address_->schema_version, options_.address,
+                     address);
   std::optional<std::string>& newest = run.addresses[key];
   if (newest && *newest != address) {
     MR_RETURN_IF_ERROR(AddAddressRow(OutputOp::kMovedAway, change, *newest, run));
@@ -329,19 +350,40 @@ Status OutputBuilder::FlushIfLarge(Run& run) {
   return run.writer.AddOutput(std::move(next));
 }
 
+Result<RowBatch> OutputBuilder::DecodeAddress(std::string_view address) const {
+  MR_ASSIGN_OR_RETURN(const SchemaVersion version, storage::DecodeRowVersion(address));
+  RowBatch values(address_->columns);
+  if (version == address_->schema_version) {
+    MR_RETURN_IF_ERROR(storage::DecodeRow(address, values));
+    return values;
+  }
+  const StreamPtr earlier = store_.FindStream(address_->id, version);
+  if (earlier == nullptr) {
+    return Corruption("a row is of a version of the address that is not known");
+  }
+  RowBatch stored(earlier->columns);
+  MR_RETURN_IF_ERROR(storage::DecodeRow(address, stored));
+  for (size_t i = 0; i < values.column_count(); ++i) {
+    const int at = address_->FindInEarlier(*earlier, i);
+    Column& to = values.column(i);
+    if (at < 0 || !Widens(stored.column(static_cast<size_t>(at)).type(), to.type())) {
+      return FailedPrecondition(
+          "its sinks addressed rows by other columns when this row was written: give the sinks "
+          "their earlier sorting keys, templates and message keys, or use a new data_dir");
+    }
+    AppendWidened(stored.column(static_cast<size_t>(at)), 0, 1, to);
+  }
+  return values;
+}
+
 // Appends a row of nothing but its key and its address, out of state.
 Status OutputBuilder::AddAddressRow(OutputOp op, const Change& change, std::string_view address,
                                     Run& run) {
-  const std::string context = fmt::format("state of stream '{}'", options_.stream->name);
-  MR_ASSIGN_OR_RETURN(const SchemaVersion version, storage::DecodeRowVersion(address));
-  if (version != address_version_) {
-    return FailedPrecondition(fmt::format(
-        "{}: its sinks addressed rows by other columns when this row was written: give the sinks "
-        "their earlier sorting keys, templates and message keys, or use a new data_dir",
-        context));
+  Result<RowBatch> decoded = DecodeAddress(address);
+  if (!decoded.ok()) {
+    return decoded.status().WithContext(fmt::format("state of stream '{}'", options_.stream->name));
   }
-  RowBatch values(address_schema_);
-  MR_RETURN_IF_ERROR(storage::DecodeRow(address, values).WithContext(context));
+  const RowBatch& values = *decoded;
   for (uint32_t i = 0; i < run.output.rows.column_count(); ++i) {
     Column& column = run.output.rows.column(i);
     const auto at = std::find(options_.address.begin(), options_.address.end(), i);

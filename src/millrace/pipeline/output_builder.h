@@ -58,7 +58,7 @@ class OutputBuilder {
   struct Run;
 
   OutputBuilder(Options options, storage::Store& store, storage::StateTableId state,
-                const Stream& address, SeenKeys seen);
+                StreamPtr address, SeenKeys seen);
 
   Result<size_t> BuildAppended(const TableChanges& changes, Run& run);
   Status FindOldAddresses(const TableChanges& changes, Run& run);
@@ -72,6 +72,10 @@ class OutputBuilder {
   enum class Stored;
   Status DeleteInOrder(const Change& change, std::vector<std::string> known, Stored left, Run& run);
   Status FlushIfLarge(Run& run);
+  // A stored address, also one of an earlier version of the columns.
+  Result<RowBatch> DecodeAddress(std::string_view address) const;
+  // Makes a stored address one of this version.
+  Status RenewAddress(std::string& address) const;
   Status AddAddressRow(OutputOp op, const Change& change, std::string_view address, Run& run);
   std::string KeyOf(const RowBatch& driving_rows, uint32_t row) const;
 
@@ -79,8 +83,7 @@ class OutputBuilder {
   const Options options_;
   storage::Store& store_;
   const storage::StateTableId state_;
-  const SchemaPtr address_schema_;
-  const SchemaVersion address_version_;
+  const StreamPtr address_;  // the registered version of the address columns
 
   SeenKeys seen_;
 };

@@ -83,22 +83,26 @@ Status Pipeline::ConnectSource(std::stop_token stop) {
   return Status::Ok();
 }
 
-Status Pipeline::Plan() {
+StreamPlanInputs Pipeline::MakePlanInputs() const {
   std::vector<sinks::StreamUse> uses;
   for (size_t i = 0; i < config_.sinks.size(); ++i) {
     for (sinks::StreamUse& use : sink_types_[i]->uses(config_.sinks[i].section)) {
       uses.push_back(std::move(use));
     }
   }
-  const std::vector<TablePtr> tables = source_->Tables();
-  MR_ASSIGN_OR_RETURN(plan_, PlanStreams({.config = config_,
-                                          .tables = tables,
-                                          .uses = uses,
-                                          .sql = *sql_,
-                                          .store = *store_,
-                                          .log = log_}));
+  return {.config = config_,
+          .tables = source_->Tables(),
+          .uses = std::move(uses),
+          .sql = *sql_,
+          .store = *store_,
+          .log = log_};
+}
+
+Status Pipeline::Plan() {
+  MR_ASSIGN_OR_RETURN(plan_, PlanStreams(MakePlanInputs()));
   std::map<std::string, std::string> append_only;
   for (const PlannedStream& planned : plan_.streams) {
+    states_.push_back({planned.stream()->name, planned.state});
     if (planned.stream()->append_only) {
       append_only[planned.driving->FullName()] = planned.stream()->name;
     }
@@ -145,6 +149,9 @@ Status Pipeline::MakeSinks() {
     context.name = sink_config.name;
     context.instance_id = store_->instance_id();
     context.delivery_log = deliveries.get();
+    context.find_stream = [this](StreamId id, SchemaVersion version) {
+      return store_->FindStream(id, version);
+    };
     context.log = log_.With("sink", sink_config.name);
     for (const sinks::StreamUse& use : type.uses(sink_config.section)) {
       const StreamPtr& stream = plan_.by_name.at(use.stream);
@@ -156,8 +163,8 @@ Status Pipeline::MakeSinks() {
       return sink.status().WithContext(fmt::format("sink '{}'", sink_config.name));
     }
     writers_.push_back(std::make_unique<SinkWriter>(std::move(options), std::move(sink).value(),
-                                                    std::move(deliveries), *store_, metrics_,
-                                                    log_.With("sink", sink_config.name)));
+                                                    std::move(deliveries), *store_, streams_,
+                                                    metrics_, log_.With("sink", sink_config.name)));
   }
   return Status::Ok();
 }
@@ -165,7 +172,7 @@ Status Pipeline::MakeSinks() {
 void Pipeline::Start() {
   const config::BatchLimits& batch = config_.engine.batch;
   engine_ = std::make_unique<BatchLoop>(
-      plan_, *store_, hand_over_,
+      plan_, MakePlanInputs(), *store_, hand_over_, streams_,
       BatchLoop::Options{.output_log_bytes_max = config_.storage.max_bytes},
       [this](SourcePosition position) { source_->Confirm(position.end_lsn); }, metrics_,
       log_.With("component", "engine"));
@@ -228,9 +235,9 @@ void Pipeline::MeasureRates() {
   for (size_t i = 0; i < writers_.size(); ++i) {
     sink_rates_[i].Measure(writers_[i]->GetProgress().rows, seconds);
   }
-  state_bytes_.assign(plan_.streams.size(), 0);
-  for (size_t i = 0; i < plan_.streams.size(); ++i) {
-    for (const storage::StateTableId state : plan_.streams[i].state) {
+  state_bytes_.assign(states_.size(), 0);
+  for (size_t i = 0; i < states_.size(); ++i) {
+    for (const storage::StateTableId state : states_[i].tables) {
       state_bytes_[i] += store_->ApproximateStateBytes(state);
     }
   }
@@ -357,13 +364,19 @@ void Pipeline::PublishStatus(std::string_view state) {
   DescribeReadings(source, snapshot.source);
   snapshot.source.last_error = source.last_error;
   snapshot.source.rows_per_second = source_rate_.rows_per_second;
+  for (const sources::PausedTable& paused : source.paused_tables) {
+    snapshot.source.paused_tables.push_back({paused.table, paused.reason});
+  }
+  metrics_.TablesPaused(source.paused_tables.size());
+  metrics_.ChangesLeftOut(source.paused_changes -
+                          std::exchange(paused_changes_, source.paused_changes));
   if (engine_ && source.received_lsn > source.confirmed_lsn && engine_->last_commit_ts() != 0) {
     snapshot.source.lag_seconds =
         std::max(0.0, static_cast<double>(source.last_commit_ts - engine_->last_commit_ts()) / 1e6);
   }
-  for (size_t i = 0; i < plan_.streams.size() && engine_; ++i) {
+  for (size_t i = 0; i < states_.size() && engine_; ++i) {
     StatusSnapshot::Stream stream;
-    stream.name = plan_.streams[i].stream()->name;
+    stream.name = states_[i].stream;
     stream.rows = engine_->stream_rows(i);
     stream.state_bytes = i < state_bytes_.size() ? state_bytes_[i] : 0;
     snapshot.streams.push_back(std::move(stream));

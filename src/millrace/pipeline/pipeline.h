@@ -71,6 +71,7 @@ class Pipeline {
 
   Status ConnectSource(std::stop_token stop);
   Status Plan();
+  StreamPlanInputs MakePlanInputs() const;
   Status MakeSinks();
   void Start();
   void StopAll();
@@ -95,13 +96,19 @@ class Pipeline {
   std::unique_ptr<storage::Store> store_;
   std::unique_ptr<sources::Source> source_;
   std::unique_ptr<sql::SqlEngine> sql_;
-  StreamPlan plan_;
+  StreamPlan plan_;  // once started, the engine's
+  StreamBoard streams_;
   HandOver hand_over_;
   std::unique_ptr<CaptureLoop> capture_;
   std::unique_ptr<BatchLoop> engine_;
   std::vector<std::unique_ptr<SinkWriter>> writers_;
 
   // Used by the thread of Run() only.
+  struct PlannedState {
+    std::string stream;
+    std::vector<storage::StateTableId> tables;
+  };
+  std::vector<PlannedState> states_;  // of each stream
   std::deque<RetainedOutput> retained_;
   std::string last_state_;
   // Refreshed once a second.
@@ -118,6 +125,7 @@ class Pipeline {
   std::vector<Rate> sink_rates_;
   Rate snapshot_rate_;
   std::vector<uint64_t> state_bytes_;  // of each stream
+  uint64_t paused_changes_ = 0;        // counted so far
 
   std::stop_source failed_;
   std::stop_source stop_sinks_;

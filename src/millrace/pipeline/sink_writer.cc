@@ -48,11 +48,13 @@ Status StoredDeliveryLog::SavePosition(Offset delivered) {
 
 SinkWriter::SinkWriter(Options options, std::unique_ptr<sinks::Sink> sink,
                        std::unique_ptr<StoredDeliveryLog> log_of_deliveries, storage::Store& store,
-                       telemetry::PipelineMetrics& metrics, telemetry::Logger log)
+                       const StreamBoard& streams, telemetry::PipelineMetrics& metrics,
+                       telemetry::Logger log)
     : options_(std::move(options)),
       deliveries_(std::move(log_of_deliveries)),
       sink_(std::move(sink)),
       store_(store),
+      streams_(streams),
       metrics_(metrics),
       log_(std::move(log)),
       backoff_(options_.backoff) {}
@@ -148,14 +150,22 @@ Status SinkWriter::Serve(std::stop_token stop, std::stop_token drain) {
     progress_.acknowledged = steady_clock::now();
   }
   last_contact_ = steady_clock::now();
+  prepared_.clear();
   // Between the position and its end there is no row for this sink.
   sinks::DeliveryBatch passed{.first = next, .end = next, .position = {}, .slices = {}};
   while (!stop.stop_requested()) {
+    // A delivery whose outcome is unknown comes first, as it was.
+    if (!position.pending_end) {
+      MR_RETURN_IF_ERROR(PrepareNewest(stop));
+    }
     MR_ASSIGN_OR_RETURN(const auto batch,
                         Gather(next, passed.end, position.pending_end, stop, drain));
     const auto now = steady_clock::now();
     const bool is_due = now - last_contact_ >= kPositionInterval;
     if (batch && (batch->row_count() != 0 || position.pending_end)) {
+      if (!position.pending_end) {
+        MR_RETURN_IF_ERROR(PrepareFor(*batch, stop));
+      }
       MR_RETURN_IF_ERROR(Deliver(*batch, stop));
       next = batch->end;
       passed = {.first = next, .end = next, .position = {}, .slices = {}};
@@ -231,6 +241,33 @@ Result<std::optional<sinks::DeliveryBatch>> SinkWriter::Gather(Offset first, Off
     return std::optional<sinks::DeliveryBatch>();  // stopped half-way; a pending delivery is whole
   }
   return std::optional<sinks::DeliveryBatch>(std::move(batch));
+}
+
+Status SinkWriter::Prepare(const StreamPtr& stream, std::stop_token stop) {
+  SchemaVersion& prepared = prepared_[stream->id];
+  if (stream->schema_version > prepared) {
+    MR_FAILPOINT("sink_writer.before_prepare");
+    MR_RETURN_IF_ERROR(sink_->Prepare(stream, std::move(stop)));
+    MR_FAILPOINT("sink_writer.after_prepare");
+    prepared = stream->schema_version;
+  }
+  return Status::Ok();
+}
+
+Status SinkWriter::PrepareFor(const sinks::DeliveryBatch& batch, std::stop_token stop) {
+  for (const sinks::OutputSlice& slice : batch.slices) {
+    MR_RETURN_IF_ERROR(Prepare(slice.batch->stream, stop));
+  }
+  return Status::Ok();
+}
+
+Status SinkWriter::PrepareNewest(std::stop_token stop) {
+  for (const StreamId id : options_.streams) {
+    if (const StreamPtr newest = streams_.Newest(id)) {
+      MR_RETURN_IF_ERROR(Prepare(newest, stop));
+    }
+  }
+  return Status::Ok();
 }
 
 Status SinkWriter::Deliver(const sinks::DeliveryBatch& batch, std::stop_token stop) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -13,6 +14,7 @@
 #include "millrace/common/backoff.h"
 #include "millrace/common/mutex.h"
 #include "millrace/common/status.h"
+#include "millrace/pipeline/stream_board.h"
 #include "millrace/sinks/sink.h"
 #include "millrace/storage/store.h"
 #include "millrace/telemetry/log.h"
@@ -64,7 +66,8 @@ class SinkWriter {
 
   SinkWriter(Options options, std::unique_ptr<sinks::Sink> sink,
              std::unique_ptr<StoredDeliveryLog> log_of_deliveries, storage::Store& store,
-             telemetry::PipelineMetrics& metrics, telemetry::Logger log);
+             const StreamBoard& streams, telemetry::PipelineMetrics& metrics,
+             telemetry::Logger log);
 
   // Until `stop`, or a failure that ends the run. After `drain` is requested it returns once
   // everything readable is delivered.
@@ -79,6 +82,11 @@ class SinkWriter {
   Result<std::optional<sinks::DeliveryBatch>> Gather(Offset first, Offset scanned,
                                                      std::optional<Offset> pending_end,
                                                      std::stop_token stop, std::stop_token drain);
+  // Tells the sink of newer versions of its streams: those that the rows of `batch` are of, or
+  // those on the board.
+  Status PrepareFor(const sinks::DeliveryBatch& batch, std::stop_token stop);
+  Status PrepareNewest(std::stop_token stop);
+  Status Prepare(const StreamPtr& stream, std::stop_token stop);
   Status Deliver(const sinks::DeliveryBatch& batch, std::stop_token stop);
   Status Probe(Offset delivered);
   void SetState(std::string state, std::string error);
@@ -88,10 +96,12 @@ class SinkWriter {
   const std::unique_ptr<StoredDeliveryLog> deliveries_;
   const std::unique_ptr<sinks::Sink> sink_;
   storage::Store& store_;
+  const StreamBoard& streams_;
   telemetry::PipelineMetrics& metrics_;
   const telemetry::Logger log_;
 
   // Used by the writer thread only.
+  std::map<StreamId, SchemaVersion> prepared_;  // what the open sink has been told
   Backoff backoff_;
   std::chrono::steady_clock::time_point last_contact_;
 

@@ -39,6 +39,12 @@ struct StatusSnapshot {
     std::vector<Reading> tables;
     double rows_per_second = 0;  // changes read, over the last seconds
     std::string last_error;
+    // Tables whose changes are left out: the name, and one sentence.
+    struct PausedTable {
+      std::string table;
+      std::string reason;
+    };
+    std::vector<PausedTable> paused_tables;
   };
   struct Stream {
     std::string name;

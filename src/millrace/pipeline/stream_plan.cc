@@ -16,18 +16,60 @@ namespace {
 // What all reference tables together keep decoded in memory.
 constexpr size_t kLookupCacheBytes = 32 << 20;
 
+// How often SQL is tried on names of other versions of its tables.
+constexpr size_t kNameTriesMax = 64;
+
+// Whether equal values of both types give equal bytes of a key: see storage/row_codec.h.
+bool HaveSameKeys(const DataType& a, const DataType& b) {
+  const auto is_integer = [](const DataType& type) {
+    return type.kind >= TypeKind::kInt8 && type.kind <= TypeKind::kInt64;
+  };
+  const auto is_text = [](const DataType& type) {
+    return type.kind == TypeKind::kText || type.kind == TypeKind::kEnum;
+  };
+  return a == b || (is_integer(a) && is_integer(b)) || (is_text(a) && is_text(b));
+}
+
+// The columns of a table: as they are called, as they will be, as they were, newest first.
+std::vector<SchemaPtr> NamedSchemas(const Table& table) {
+  std::vector<SchemaPtr> schemas = {table.columns};
+  std::vector<std::vector<std::string>> others = table.former_names;
+  others.insert(others.begin(), table.next_names);
+  for (const std::vector<std::string>& names : others) {
+    Schema schema = *table.columns;
+    for (size_t i = 0; i < std::min(names.size(), schema.size()); ++i) {
+      schema[i].name = names[i];
+    }
+    std::set<std::string> distinct;
+    for (const Field& field : schema) {
+      distinct.insert(field.name);
+    }
+    if (distinct.size() == schema.size() && schema != *table.columns) {
+      schemas.push_back(std::make_shared<const Schema>(std::move(schema)));
+    }
+  }
+  return schemas;
+}
+
 class Planner {
  public:
   explicit Planner(const StreamPlanInputs& inputs) : inputs_(inputs) {}
 
   Result<StreamPlan> Plan();
+  Result<std::vector<StreamPtr>> Follow(const TablePtr& newer, StreamPlan& plan);
 
  private:
   Result<TablePtr> FindTable(const config::StreamInput& input) const;
   Status PlanTableStates();
-  Status PlanStream(const config::StreamConfig& config);
+  Status PlanTableState(const TablePtr& table);
+  Status PlanIdentityMap(const TablePtr& table);
+  bool IsLookup(const Table& table) const;
+  bool IsDriving(const Table& table) const;
+  Result<PlannedStream> PlanStream(const config::StreamConfig& config);
   Result<std::unique_ptr<QueryRunner>> PlanQuery(const config::StreamConfig& config,
                                                  const Table& driving);
+  Result<std::unique_ptr<sql::PreparedQuery>> Prepare(const sql::QuerySpec& spec,
+                                                      const std::vector<const Table*>& tables);
   Result<std::vector<uint32_t>> KeyColumns(const config::StreamConfig& config, const Table& driving,
                                            const Schema& columns,
                                            const std::vector<int>& driving_columns,
@@ -43,10 +85,51 @@ class Planner {
 Result<StreamPlan> Planner::Plan() {
   MR_RETURN_IF_ERROR(PlanTableStates());
   for (const config::StreamConfig& config : inputs_.config.streams) {
-    MR_RETURN_IF_ERROR(PlanStream(config).WithContext(fmt::format("stream '{}'", config.name)));
+    Result<PlannedStream> planned = PlanStream(config);
+    if (!planned.ok()) {
+      return planned.status().WithContext(fmt::format("stream '{}'", config.name));
+    }
+    plan_.by_name[config.name] = planned->stream();
+    plan_.streams.push_back(*std::move(planned));
   }
   FindTableRoles();
   return std::move(plan_);
+}
+
+Result<std::vector<StreamPtr>> Planner::Follow(const TablePtr& newer, StreamPlan& plan) {
+  plan_ = std::move(plan);
+  if (TableState* state = StateOf(*newer); state != nullptr) {
+    MR_RETURN_IF_ERROR(state->Follow(newer));
+    MR_RETURN_IF_ERROR(PlanIdentityMap(newer));
+  } else {
+    MR_RETURN_IF_ERROR(PlanTableState(newer));
+  }
+  std::vector<StreamPtr> changed;
+  for (size_t i = 0; i < plan_.streams.size(); ++i) {
+    const config::StreamConfig& config = inputs_.config.streams[i];
+    std::vector<config::StreamInput> reads = config.lookups;
+    reads.push_back(config.from);
+    const bool is_read = std::any_of(reads.begin(), reads.end(), [&](const auto& input) {
+      return input.table.schema == newer->schema && input.table.name == newer->name;
+    });
+    if (!is_read) {
+      continue;
+    }
+    Result<PlannedStream> planned = PlanStream(config);
+    if (!planned.ok()) {
+      return planned.status().WithContext(
+          fmt::format("stream '{}': table {} has other columns now, and the stream no longer fits: "
+                      "change it, then start again",
+                      config.name, newer->FullName()));
+    }
+    if (planned->stream()->schema_version != plan_.streams[i].stream()->schema_version) {
+      changed.push_back(planned->stream());
+      plan_.by_name[config.name] = planned->stream();
+    }
+    plan_.streams[i] = *std::move(planned);
+  }
+  plan = std::move(plan_);
+  return changed;
 }
 
 Result<TablePtr> Planner::FindTable(const config::StreamInput& input) const {
@@ -59,12 +142,25 @@ Result<TablePtr> Planner::FindTable(const config::StreamInput& input) const {
       "table {} is not among source.tables, or does not exist: add it there", input.text));
 }
 
+bool Planner::IsLookup(const Table& table) const {
+  return std::any_of(
+      inputs_.config.streams.begin(), inputs_.config.streams.end(), [&](const auto& config) {
+        return std::any_of(config.lookups.begin(), config.lookups.end(), [&](const auto& lookup) {
+          return lookup.table.schema == table.schema && lookup.table.name == table.name;
+        });
+      });
+}
+
+bool Planner::IsDriving(const Table& table) const {
+  return std::any_of(
+      inputs_.config.streams.begin(), inputs_.config.streams.end(), [&](const auto& config) {
+        return config.from.table.schema == table.schema && config.from.table.name == table.name;
+      });
+}
+
 Status Planner::PlanTableStates() {
-  std::set<std::string> lookups;
-  std::set<std::string> driving;
   for (const config::StreamConfig& config : inputs_.config.streams) {
-    MR_ASSIGN_OR_RETURN(const TablePtr from, FindTable(config.from));
-    driving.insert(from->FullName());
+    MR_RETURN_IF_ERROR(FindTable(config.from).status());
     for (const config::StreamInput& lookup : config.lookups) {
       MR_ASSIGN_OR_RETURN(const TablePtr table, FindTable(lookup));
       if (table->primary_key.empty()) {
@@ -72,31 +168,47 @@ Status Planner::PlanTableStates() {
             "stream '{}': lookup {} has no primary key by which it could be joined: add one",
             config.name, table->FullName()));
       }
-      lookups.insert(table->FullName());
     }
   }
-  const size_t cache = kLookupCacheBytes / std::max<size_t>(1, lookups.size());
   for (const TablePtr& table : inputs_.tables) {
-    const bool is_lookup = lookups.contains(table->FullName());
-    if ((is_lookup || driving.contains(table->FullName())) && table->OldImagesLackKey()) {
-      MR_ASSIGN_OR_RETURN(std::unique_ptr<IdentityMap> map,
-                          IdentityMap::Make(table, is_lookup, inputs_.store));
-      plan_.identity_maps.push_back(std::move(map));
-    }
-    const bool may_be_wide =
-        driving.contains(table->FullName()) && !table->primary_key.empty() &&
-        table->replica_identity != ReplicaIdentity::kFull &&
-        std::find(table->toastable.begin(), table->toastable.end(), true) != table->toastable.end();
-    if (!is_lookup && !may_be_wide) {
-      continue;
-    }
-    MR_ASSIGN_OR_RETURN(
-        std::unique_ptr<TableState> state,
-        TableState::Make(table,
-                         is_lookup ? TableState::Keep::kAllRows : TableState::Keep::kWideRows,
-                         inputs_.store, is_lookup ? cache : size_t{1} << 20));
-    plan_.table_states.push_back(std::move(state));
+    MR_RETURN_IF_ERROR(PlanTableState(table));
   }
+  return Status::Ok();
+}
+
+// Makes the map of the table's keys, in place of one of an earlier version, if streams need one.
+Status Planner::PlanIdentityMap(const TablePtr& table) {
+  std::erase_if(plan_.identity_maps, [&](const std::unique_ptr<IdentityMap>& map) {
+    return map->table().FullName() == table->FullName();
+  });
+  const bool is_lookup = IsLookup(*table);
+  if ((is_lookup || IsDriving(*table)) && table->OldImagesLackKey()) {
+    MR_ASSIGN_OR_RETURN(std::unique_ptr<IdentityMap> map,
+                        IdentityMap::Make(table, is_lookup, inputs_.store));
+    plan_.identity_maps.push_back(std::move(map));
+  }
+  return Status::Ok();
+}
+
+// Makes the table's state if streams need one.
+Status Planner::PlanTableState(const TablePtr& table) {
+  MR_RETURN_IF_ERROR(PlanIdentityMap(table));
+  const bool is_lookup = IsLookup(*table);
+  const bool may_be_wide =
+      IsDriving(*table) && !table->primary_key.empty() &&
+      table->replica_identity != ReplicaIdentity::kFull &&
+      std::find(table->toastable.begin(), table->toastable.end(), true) != table->toastable.end();
+  if (!is_lookup && !may_be_wide) {
+    return Status::Ok();
+  }
+  const auto lookups =
+      static_cast<size_t>(std::count_if(inputs_.tables.begin(), inputs_.tables.end(),
+                                        [&](const TablePtr& other) { return IsLookup(*other); }));
+  MR_ASSIGN_OR_RETURN(
+      std::unique_ptr<TableState> state,
+      TableState::Make(table, is_lookup ? TableState::Keep::kAllRows : TableState::Keep::kWideRows,
+                       inputs_.store, is_lookup ? kLookupCacheBytes / lookups : size_t{1} << 20));
+  plan_.table_states.push_back(std::move(state));
   return Status::Ok();
 }
 
@@ -109,7 +221,7 @@ TableState* Planner::StateOf(const Table& table) {
   return nullptr;
 }
 
-Status Planner::PlanStream(const config::StreamConfig& config) {
+Result<PlannedStream> Planner::PlanStream(const config::StreamConfig& config) {
   MR_ASSIGN_OR_RETURN(const TablePtr driving, FindTable(config.from));
   if (config.on_error == config::OnError::kDeadLetter) {
     inputs_.log.Warn("Dead letters are not kept by this version, a bad row ends the run",
@@ -123,6 +235,9 @@ Status Planner::PlanStream(const config::StreamConfig& config) {
   std::vector<int> driving_columns;
   if (config.sql.empty()) {
     stream.columns = driving->columns;
+    stream.table = driving->FullName();
+    stream.fill = driving->fill;
+    stream.former_names = driving->former_names;
     for (int i = 0; i < static_cast<int>(driving->columns->size()); ++i) {
       driving_columns.push_back(i);
     }
@@ -139,7 +254,6 @@ Status Planner::PlanStream(const config::StreamConfig& config) {
   auto configured = std::make_shared<Stream>(*opened);
   configured->out_of_range = config.out_of_range;
   options.stream = std::move(configured);
-  plan_.by_name[stream.name] = options.stream;
   MR_ASSIGN_OR_RETURN(planned.outputs, OutputBuilder::Make(std::move(options), inputs_.store));
   planned.state.push_back(planned.outputs->state());
   std::vector<config::StreamInput> reads = config.lookups;
@@ -150,8 +264,7 @@ Status Planner::PlanStream(const config::StreamConfig& config) {
       planned.state.push_back(table_state->id());
     }
   }
-  plan_.streams.push_back(std::move(planned));
-  return Status::Ok();
+  return planned;
 }
 
 Result<std::unique_ptr<QueryRunner>> Planner::PlanQuery(const config::StreamConfig& config,
@@ -169,7 +282,11 @@ Result<std::unique_ptr<QueryRunner>> Planner::PlanQuery(const config::StreamConf
                             .keys = {table->primary_key}});
     tables.push_back(std::move(table));
   }
-  MR_ASSIGN_OR_RETURN(std::unique_ptr<sql::PreparedQuery> query, inputs_.sql.Prepare(spec));
+  std::vector<const Table*> read = {&driving};
+  for (const TablePtr& table : tables) {
+    read.push_back(table.get());
+  }
+  MR_ASSIGN_OR_RETURN(std::unique_ptr<sql::PreparedQuery> query, Prepare(spec, read));
 
   std::vector<QueryRunner::Lookup> lookups;
   for (size_t i = 0; i < tables.size(); ++i) {
@@ -183,10 +300,10 @@ Result<std::unique_ptr<QueryRunner>> Planner::PlanQuery(const config::StreamConf
           join.driving_columns[static_cast<size_t>(at - join.lookup_columns.begin())];
       const Field& left = (*table.columns)[key_column];
       const Field& right = (*driving.columns)[driving_column];
-      if (!(left.type == right.type)) {
+      if (!HaveSameKeys(left.type, right.type)) {
         return InvalidArgument(fmt::format(
             "the join compares {}.{} of type {} with {}.{} of type {}: rows are found by the bytes "
-            "of their key, so both must have one type",
+            "of their key, so both must be integers, or texts, or have one type",
             table.FullName(), left.name, left.type.ToString(), driving.FullName(), right.name,
             right.type.ToString()));
       }
@@ -195,6 +312,40 @@ Result<std::unique_ptr<QueryRunner>> Planner::PlanQuery(const config::StreamConf
     lookups.push_back(std::move(lookup));
   }
   return std::make_unique<QueryRunner>(std::move(query), std::move(lookups));
+}
+
+// Prepares the SQL on the tables' present names; where it does not fit them, on the names that the
+// tables had in earlier versions or will have, table by table: the columns are the same.
+Result<std::unique_ptr<sql::PreparedQuery>> Planner::Prepare(
+    const sql::QuerySpec& spec, const std::vector<const Table*>& tables) {
+  Result<std::unique_ptr<sql::PreparedQuery>> present = inputs_.sql.Prepare(spec);
+  if (present.ok() || present.status().code() != Code::kInvalidArgument) {
+    return present;
+  }
+  // Each combination once, as digits of a number; bounded.
+  std::vector<std::vector<SchemaPtr>> choices;
+  size_t combinations = 1;
+  for (const Table* table : tables) {
+    choices.push_back(NamedSchemas(*table));
+    combinations = std::min(combinations * choices.back().size(), kNameTriesMax);
+  }
+  for (size_t i = 1; i < combinations; ++i) {
+    sql::QuerySpec other = spec;
+    size_t digits = i;
+    for (size_t t = 0; t < tables.size(); ++t) {
+      sql::QueryInput& input = t == 0 ? other.driving : other.lookups[t - 1];
+      input.columns = choices[t][digits % choices[t].size()];
+      digits /= choices[t].size();
+    }
+    Result<std::unique_ptr<sql::PreparedQuery>> query = inputs_.sql.Prepare(other);
+    if (query.ok()) {
+      inputs_.log.Warn(
+          "The SQL of a stream uses names that columns no longer have, or do not have yet",
+          {{"table", tables.front()->FullName()}});
+      return query;
+    }
+  }
+  return present;
 }
 
 // The stream's key, which must be the driving table's primary key under any names, so that a delete
@@ -281,14 +432,10 @@ Result<std::vector<uint32_t>> Planner::AddressColumns(const Stream& stream) cons
 
 void Planner::FindTableRoles() {
   sources::TableRoles& roles = plan_.table_roles;
-  std::set<std::string> lookups;
   for (const config::StreamConfig& config : inputs_.config.streams) {
     const Result<TablePtr> driving = FindTable(config.from);
     for (const config::StreamInput& lookup : config.lookups) {
       const Result<TablePtr> found = FindTable(lookup);
-      if (found.ok()) {
-        lookups.insert((*found)->FullName());
-      }
       if (found.ok() && driving.ok()) {
         roles.joined_by[(*driving)->FullName()].push_back((*found)->FullName());
       }
@@ -309,16 +456,28 @@ void Planner::FindTableRoles() {
   };
   for (const bool are_lookups : {true, false}) {
     for (const TablePtr& table : inputs_.tables) {
-      if (lookups.contains(table->FullName()) == are_lookups) {
+      if (IsLookup(*table) == are_lookups) {
         add(table->FullName());
+        if (are_lookups) {
+          roles.lookups.push_back(table->FullName());
+        }
       }
     }
   }
-  roles.lookups.assign(lookups.begin(), lookups.end());
 }
 
 }  // namespace
 
 Result<StreamPlan> PlanStreams(const StreamPlanInputs& inputs) { return Planner(inputs).Plan(); }
+
+Result<std::vector<StreamPtr>> FollowTable(const TablePtr& newer, StreamPlanInputs& inputs,
+                                           StreamPlan& plan) {
+  for (TablePtr& table : inputs.tables) {
+    if (table->FullName() == newer->FullName()) {
+      table = newer;
+    }
+  }
+  return Planner(inputs).Follow(newer, plan);
+}
 
 }  // namespace millrace::pipeline

@@ -46,9 +46,9 @@ struct StreamPlan {
 
 struct StreamPlanInputs {
   const config::PipelineConfig& config;
-  const std::vector<TablePtr>& tables;
+  std::vector<TablePtr> tables;  // as the plan is
   // What the sinks ask of the streams.
-  const std::vector<sinks::StreamUse>& uses;
+  std::vector<sinks::StreamUse> uses;
   sql::SqlEngine& sql;
   storage::Store& store;
   telemetry::Logger log;
@@ -56,5 +56,12 @@ struct StreamPlanInputs {
 
 // kInvalidArgument or kFailedPrecondition with one sentence if streams and tables do not fit.
 Result<StreamPlan> PlanStreams(const StreamPlanInputs& inputs);
+
+// Brings `plan` and `inputs.tables` up to `newer`, a later version of one of the tables: mirrors
+// get a new version of their columns, streams with SQL are prepared again. The streams that
+// changed. The same failures: what was written for an earlier version of the columns no longer
+// fits.
+Result<std::vector<StreamPtr>> FollowTable(const TablePtr& newer, StreamPlanInputs& inputs,
+                                           StreamPlan& plan);
 
 }  // namespace millrace::pipeline

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "millrace/model/evolution.h"
 #include "millrace/storage/row_codec.h"
 
 namespace millrace::pipeline {
@@ -26,33 +27,48 @@ std::string KeyOf(const RowBatch& rows, uint32_t row, const std::vector<uint32_t
   return key;
 }
 
+// The registry of streams keeps the versions of the table's columns too.
+Result<StreamPtr> RegisterColumns(const Table& table, storage::Store& store) {
+  Stream columns;
+  columns.name = "table/" + table.FullName();
+  columns.columns = table.columns;
+  columns.append_only = true;
+  columns.table = table.FullName();
+  columns.fill = table.fill;
+  return store.OpenStream(columns);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<TableState>> TableState::Make(TablePtr table, Keep keep,
                                                      storage::Store& store, size_t cache_bytes) {
-  // The registry of streams keeps the versions of the table's columns too.
-  Stream columns;
-  columns.name = "table/" + table->FullName();
-  columns.columns = table->columns;
-  columns.append_only = true;
-  MR_ASSIGN_OR_RETURN(const StreamPtr registered, store.OpenStream(columns));
-  MR_ASSIGN_OR_RETURN(const storage::StateTableId id, store.OpenStateTable(columns.name));
-  MR_ASSIGN_OR_RETURN(SeenKeys seen, SeenKeys::Make(columns.name, store));
+  MR_ASSIGN_OR_RETURN(StreamPtr columns, RegisterColumns(*table, store));
+  MR_ASSIGN_OR_RETURN(const storage::StateTableId id, store.OpenStateTable(columns->name));
+  MR_ASSIGN_OR_RETURN(SeenKeys seen, SeenKeys::Make(columns->name, store));
   return std::unique_ptr<TableState>(new TableState(
-      std::move(table), keep, store, id, registered->schema_version, cache_bytes, std::move(seen)));
+      std::move(table), keep, store, id, std::move(columns), cache_bytes, std::move(seen)));
 }
 
 TableState::TableState(TablePtr table, Keep keep, storage::Store& store, storage::StateTableId id,
-                       SchemaVersion version, size_t cache_bytes, std::optional<SeenKeys> seen)
+                       StreamPtr columns, size_t cache_bytes, std::optional<SeenKeys> seen)
     : table_(std::move(table)),
+      columns_(std::move(columns)),
       keep_(keep),
       store_(store),
       id_(id),
-      version_(version),
       cache_bytes_(cache_bytes),
       seen_(std::move(seen)),
       cached_rows_(table_->columns) {
   MR_CHECK(!table_->primary_key.empty());
+}
+
+Status TableState::Follow(TablePtr newer) {
+  MR_CHECK(changes_ == nullptr);
+  MR_ASSIGN_OR_RETURN(columns_, RegisterColumns(*newer, store_));
+  table_ = std::move(newer);
+  replay_.reset();
+  ForgetRows();
+  return Status::Ok();
 }
 
 Status TableState::BeginBatch(TableChanges* changes) {
@@ -208,18 +224,25 @@ Status TableState::CacheRow(std::string_view key, std::optional<std::string_view
   uint32_t row = kAbsent;
   if (bytes) {
     MR_ASSIGN_OR_RETURN(const SchemaVersion version, storage::DecodeRowVersion(*bytes));
-    if (version != version_) {
-      return FailedPrecondition(fmt::format(
-          "table {} has other columns than when its rows were stored here: this version does not "
-          "follow that; undo the change, or set the pipeline up in a new data_dir",
-          table_->FullName()));
-    }
     row = static_cast<uint32_t>(cached_rows_.row_count());
-    MR_RETURN_IF_ERROR(storage::DecodeRow(*bytes, cached_rows_)
-                           .WithContext(fmt::format("state of table {}", table_->FullName())));
+    const Status decoded = version == columns_->schema_version
+                               ? storage::DecodeRow(*bytes, cached_rows_)
+                               : CacheEarlierRow(version, *bytes);
+    MR_RETURN_IF_ERROR(decoded.WithContext(fmt::format("state of table {}", table_->FullName())));
   }
   cache_index_bytes_ += key.size() + 64;
   cache_index_.insert_or_assign(std::string(key), row);
+  return Status::Ok();
+}
+
+Status TableState::CacheEarlierRow(SchemaVersion version, std::string_view bytes) {
+  const StreamPtr earlier = store_.FindStream(columns_->id, version);
+  if (earlier == nullptr) {
+    return Corruption("a row is of a version of the columns that is not known");
+  }
+  RowBatch row(earlier->columns);
+  MR_RETURN_IF_ERROR(storage::DecodeRow(bytes, row));
+  AppendEarlierRows(row, 0, 1, columns_->fill.get(), cached_rows_);
   return Status::Ok();
 }
 
@@ -362,7 +385,7 @@ Status TableState::Save(BatchWriter& writer) {
     } else if (keep_ == Keep::kAllRows ||
                MayHoldOutOfLineValues(changes_->new_rows, newest.new_row)) {
       row.clear();
-      storage::EncodeRow(changes_->new_rows, newest.new_row, version_, row);
+      storage::EncodeRow(changes_->new_rows, newest.new_row, columns_->schema_version, row);
       batch.PutState(id_, key, row);
     }
   }
@@ -415,7 +438,7 @@ void TableState::EndBatch() {
 
 TableState& TableState::Replay() {
   if (replay_ == nullptr) {
-    replay_.reset(new TableState(table_, Keep::kWideRows, store_, storage::ReplayOf(id_), version_,
+    replay_.reset(new TableState(table_, Keep::kWideRows, store_, storage::ReplayOf(id_), columns_,
                                  /*cache_bytes=*/0, std::nullopt));
   }
   return *replay_;

@@ -55,6 +55,10 @@ class TableState {
   Keep keep() const { return keep_; }
   storage::StateTableId id() const { return id_; }
 
+  // The table has a later version of its columns: rows that were stored before are fitted in as
+  // they are read. REQUIRES: not between BeginBatch() and EndBatch().
+  Status Follow(TablePtr newer);
+
   // Takes the table's changes of this micro-batch, null if there are none, and fills the values
   // that PostgreSQL left out of them. kFailedPrecondition if such a value was never seen.
   Status BeginBatch(TableChanges* changes);
@@ -96,7 +100,7 @@ class TableState {
   static constexpr uint32_t kAbsent = UINT32_MAX;
 
   TableState(TablePtr table, Keep keep, storage::Store& store, storage::StateTableId id,
-             SchemaVersion version, size_t cache_bytes, std::optional<SeenKeys> seen);
+             StreamPtr columns, size_t cache_bytes, std::optional<SeenKeys> seen);
 
   Status AddChange(const Change& change);
   void Truncate(uint32_t transaction);
@@ -114,13 +118,17 @@ class TableState {
   void FillGaps(const GapSources& from);
   bool MayHoldOutOfLineValues(const RowBatch& rows, size_t row) const;
   Status CacheRow(std::string_view key, std::optional<std::string_view> bytes);
+  // A stored row of an earlier version of the columns, as one of this version.
+  Status CacheEarlierRow(SchemaVersion version, std::string_view bytes);
+
+  // Constant but for Follow().
+  TablePtr table_;
+  StreamPtr columns_;  // the registered version of the table's columns
 
   // Constant after construction.
-  const TablePtr table_;
   const Keep keep_;
   storage::Store& store_;
   const storage::StateTableId id_;
-  const SchemaVersion version_;  // of the table's columns
   const size_t cache_bytes_;
 
   TableChanges* changes_ = nullptr;

@@ -72,8 +72,8 @@ class DeliveryLog {
 // data, by a token under which the target knows a repeat, or by absolute values under deterministic
 // keys.
 //
-// Lifecycle: Open(), then Deliver() any number of times, then Close(). After an error the pipeline
-// calls Close() and, by pipeline/error_policy.h, starts again from Open().
+// Lifecycle: Open(), then Prepare() and Deliver() any number of times, then Close(). After an error
+// the pipeline calls Close() and, by pipeline/error_policy.h, starts again from Open().
 //
 // Threads: one writer thread makes every call, one at a time. A Sink needs no lock of its own.
 class Sink {
@@ -87,6 +87,16 @@ class Sink {
   // fences off other writers where the target can; reads the position. kUnavailable when the
   // target cannot be reached, kFailedPrecondition with the remedy when it cannot take our rows.
   virtual Result<SinkPosition> Open(std::stop_token stop) = 0;
+
+  // `stream` is the newest version of one of the sink's streams: alters in the target what rows of
+  // it need. Comes after Open(), before the first rows of a version, and again after an error; rows
+  // of older versions may still follow. kFailedPrecondition with the remedy where the target cannot
+  // follow. REQUIRES: there is no pending_end.
+  virtual Status Prepare(const StreamPtr& stream, std::stop_token stop) {
+    (void)stream;
+    (void)stop;
+    return Status::Ok();
+  }
 
   // Delivers `batch` as one unit, in row order, and returns when it is durable in the target
   // together with the position batch.end. Soon after `stop` it returns kCancelled.
@@ -113,8 +123,11 @@ struct StreamUse {
 struct SinkContext {
   std::string pipeline;
   std::string name;
-  std::string instance_id;                   // of data_dir; see storage::Store
-  std::map<std::string, StreamPtr> streams;  // those that it uses, by name
+  std::string instance_id;  // of data_dir; see storage::Store
+  std::map<std::string, StreamPtr>
+      streams;  // those that it uses, by name, as they are at the start
+  // Any version of them; null if there is none.
+  std::function<StreamPtr(StreamId, SchemaVersion)> find_stream;
   DeliveryLog* delivery_log = nullptr;
   telemetry::Logger log;
 };

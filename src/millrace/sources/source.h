@@ -37,6 +37,12 @@ struct TableReading {
   uint64_t rows_estimated = 0;  // that it has in all, as the server guesses; 0: it does not know
 };
 
+// A table whose changes are left out, and one sentence that says why and what to do.
+struct PausedTable {
+  std::string table;
+  std::string reason;
+};
+
 // For status and readiness; a snapshot of counters, read from any thread.
 struct SourceStatus {
   std::string slot;
@@ -55,6 +61,8 @@ struct SourceStatus {
   uint64_t snapshot_rows = 0;  // that have joined since the source was opened
   std::vector<TableReading> readings;
   std::string last_error;
+  std::vector<PausedTable> paused_tables;
+  uint64_t paused_changes = 0;  // row changes that were left out for them, by this process
 };
 
 // What the streams use the tables for.
@@ -89,6 +97,7 @@ class Source {
   // kPermissionDenied or kNotFound with the remedy if the server cannot serve this pipeline.
   virtual Status Connect(const SourceState& state) = 0;
 
+  // In the versions that the stream has come to; a batch that brings a newer one names it.
   // REQUIRES: Connect() succeeded once.
   virtual std::vector<TablePtr> Tables() const = 0;
 

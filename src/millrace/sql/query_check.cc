@@ -380,16 +380,20 @@ Status QueryChecker::MatchKey(const Json& node, const Relation& relation, Lookup
                                   relation.input->FullName(), keys));
 }
 
-// A key is found by its bytes, so that the types of both sides are the same.
+// A key is found by its bytes, which are the same for integers of all widths, and for texts.
 Status QueryChecker::CheckKeyTypes(const Json& node, const Relation& relation,
                                    const LookupJoin& on) const {
   const auto is_text = [](const DataType& type) {
     return type.kind == TypeKind::kText || type.kind == TypeKind::kEnum;
   };
+  const auto is_integer = [](const DataType& type) {
+    return type.kind >= TypeKind::kInt8 && type.kind <= TypeKind::kInt64;
+  };
   for (size_t i = 0; i < on.lookup_columns.size(); ++i) {
     const Field& mine = (*relation.input->columns)[on.lookup_columns[i]];
     const Field& other = (*driving_.columns)[on.driving_columns[i]];
-    if (mine.type != other.type && !(is_text(mine.type) && is_text(other.type))) {
+    if (mine.type != other.type && !(is_text(mine.type) && is_text(other.type)) &&
+        !(is_integer(mine.type) && is_integer(other.type))) {
       return Refuse(node,
                     fmt::format("ON compares {}.{} ({}) with {}.{} ({}): give both columns one "
                                 "type in the source",

@@ -107,6 +107,8 @@ class Store {
   // The stream with its id and the version of its columns: the stored one, or a new one if the
   // columns differ from the newest stored. Ids in `stream` are ignored.
   virtual Result<StreamPtr> OpenStream(const Stream& stream) = 0;
+  // A version of a stream, or null if there is none.
+  virtual StreamPtr FindStream(StreamId id, SchemaVersion version) const = 0;
 
   // The rows of `keys`, in their order; nothing where there is none. State is as the newest commit
   // left it, a part included.

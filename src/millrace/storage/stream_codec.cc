@@ -7,6 +7,7 @@
 
 #include "millrace/common/buffer.h"
 #include "millrace/common/coding.h"
+#include "millrace/storage/row_codec.h"
 
 namespace millrace::storage {
 
@@ -14,6 +15,8 @@ namespace {
 
 constexpr uint8_t kStreamFormat = 1;
 constexpr uint8_t kAppendOnly = 1;
+constexpr uint8_t kHasFill = 2;
+constexpr uint8_t kFlagsMax = kAppendOnly | kHasFill;
 constexpr int kListDepthMax = 8;
 
 void AppendType(Buffer& to, const DataType& type) {
@@ -76,12 +79,30 @@ Result<Schema> ReadColumns(ByteReader& reader) {
   return columns;
 }
 
+Result<std::vector<std::vector<std::string>>> ReadFormerNames(ByteReader& reader, size_t columns) {
+  MR_ASSIGN_OR_RETURN(const uint64_t lists, reader.ReadVarint());
+  std::vector<std::vector<std::string>> former;
+  for (uint64_t i = 0; i < lists; ++i) {  // ends with the bytes at the latest
+    MR_ASSIGN_OR_RETURN(const uint64_t n, reader.ReadVarint());
+    if (n > columns) {
+      return Corruption("a stored stream had more columns than it has");
+    }
+    std::vector<std::string>& names = former.emplace_back();
+    for (uint64_t k = 0; k < n; ++k) {
+      MR_ASSIGN_OR_RETURN(const std::string_view name, reader.ReadLengthPrefixed());
+      names.emplace_back(name);
+    }
+  }
+  return former;
+}
+
 }  // namespace
 
 std::string EncodeStream(const Stream& stream) {
   Buffer to;
   to.AppendValue(kStreamFormat);
-  to.AppendValue(static_cast<uint8_t>(stream.append_only ? kAppendOnly : 0));
+  to.AppendValue(static_cast<uint8_t>((stream.append_only ? kAppendOnly : 0) |
+                                      (stream.fill != nullptr ? kHasFill : 0)));
   AppendVarint(to, stream.id.value());
   AppendVarint(to, stream.schema_version.value());
   AppendLengthPrefixed(to, stream.name);
@@ -95,6 +116,19 @@ std::string EncodeStream(const Stream& stream) {
   for (const uint32_t column : stream.key) {
     AppendVarint(to, column);
   }
+  AppendLengthPrefixed(to, stream.table);
+  AppendVarint(to, stream.former_names.size());
+  for (const std::vector<std::string>& names : stream.former_names) {
+    AppendVarint(to, names.size());
+    for (const std::string& name : names) {
+      AppendLengthPrefixed(to, name);
+    }
+  }
+  if (stream.fill != nullptr) {
+    std::string fill;
+    EncodeRow(*stream.fill, 0, stream.schema_version, fill);
+    AppendLengthPrefixed(to, fill);
+  }
   return std::string(to.view());
 }
 
@@ -106,11 +140,11 @@ Result<StreamPtr> DecodeStream(std::string_view bytes) {
                                    format, kStreamFormat));
   }
   MR_ASSIGN_OR_RETURN(const uint8_t flags, reader.ReadLittleEndian<uint8_t>());
-  if (format != kStreamFormat || flags > kAppendOnly) {
+  if (format != kStreamFormat || flags > kFlagsMax) {
     return Corruption("a stored stream has an unknown format or flag");
   }
   auto stream = std::make_shared<Stream>();
-  stream->append_only = flags == kAppendOnly;
+  stream->append_only = (flags & kAppendOnly) != 0;
   MR_ASSIGN_OR_RETURN(const uint32_t id, ReadNumber(reader));
   MR_ASSIGN_OR_RETURN(const uint32_t version, ReadNumber(reader));
   stream->id = StreamId(id);
@@ -126,10 +160,19 @@ Result<StreamPtr> DecodeStream(std::string_view bytes) {
     }
     stream->key.push_back(column);
   }
+  MR_ASSIGN_OR_RETURN(const std::string_view table, reader.ReadLengthPrefixed());
+  stream->table = table;
+  MR_ASSIGN_OR_RETURN(stream->former_names, ReadFormerNames(reader, columns.size()));
+  stream->columns = std::make_shared<const Schema>(std::move(columns));
+  if ((flags & kHasFill) != 0) {
+    MR_ASSIGN_OR_RETURN(const std::string_view row, reader.ReadLengthPrefixed());
+    auto fill = std::make_shared<RowBatch>(stream->columns);
+    MR_RETURN_IF_ERROR(DecodeRow(row, *fill));
+    stream->fill = std::move(fill);
+  }
   if (!reader.empty()) {
     return Corruption("a stored stream has bytes behind its end");
   }
-  stream->columns = std::make_shared<const Schema>(std::move(columns));
   return StreamPtr(std::move(stream));
 }
 

@@ -9,7 +9,7 @@
 
 namespace millrace::storage {
 
-// One version of a stream as bytes: name, id, version, columns, key. The format is in
+// One version of a stream as bytes: name, id, version, columns, key, table, fill. The format is in
 // docs/formats/data_dir.md. Pure functions.
 std::string EncodeStream(const Stream& stream);
 

@@ -37,6 +37,17 @@ inline constexpr MetricSpec kSourceEvents{
     .help = "Row changes read from the source, by insert, update, delete, truncate and read.",
     .question = "How much changes in the source, and in what way?",
 };
+inline constexpr MetricSpec kSourcePausedTables{
+    .name = "millrace_source_paused_tables",
+    .help = "Tables whose changes are left out, because what became of their columns is not known.",
+    .question = "Does a table have to be read again? `millrace status` names it, with the reason.",
+};
+inline constexpr MetricSpec kSourcePausedChanges{
+    .name = "millrace_source_paused_changes_total",
+    .type = MetricType::kCounter,
+    .help = "Row changes that were left out because their table is paused.",
+    .question = "How much do the mirrors of paused tables lack?",
+};
 inline constexpr MetricSpec kSourceLagBytes{
     .name = "millrace_source_lag_bytes",
     .help = "WAL between the server's newest position and the confirmed one.",
@@ -180,6 +191,8 @@ inline constexpr MetricSpec kProcessStartTime{
 inline constexpr std::array kAllMetrics = {
     &metric::kReady,
     &metric::kSourceEvents,
+    &metric::kSourcePausedTables,
+    &metric::kSourcePausedChanges,
     &metric::kSourceLagBytes,
     &metric::kSourceLagSeconds,
     &metric::kSlotRetainedWalBytes,

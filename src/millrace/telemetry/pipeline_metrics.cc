@@ -12,6 +12,8 @@ PipelineMetrics::PipelineMetrics(MetricsRegistry& registry)
       source_lag_seconds_(registry.GetGauge(metric::kSourceLagSeconds)),
       slot_retained_wal_bytes_(registry.GetGauge(metric::kSlotRetainedWalBytes)),
       snapshot_rows_left_(registry.GetGauge(metric::kSnapshotRowsLeft)),
+      source_paused_tables_(registry.GetGauge(metric::kSourcePausedTables)),
+      source_paused_changes_(registry.GetCounter(metric::kSourcePausedChanges)),
       output_log_size_bytes_(registry.GetGauge(metric::kOutputLogSizeBytes)),
       output_log_commit_seconds_(registry.GetHistogram(metric::kOutputLogCommitSeconds)),
       batch_rows_(registry.GetHistogram(metric::kBatchRows)) {
@@ -36,6 +38,14 @@ void PipelineMetrics::SlotRetainsWal(uint64_t bytes) {
 
 void PipelineMetrics::SnapshotRowsLeft(uint64_t rows) {
   snapshot_rows_left_.Set(static_cast<double>(rows));
+}
+
+void PipelineMetrics::TablesPaused(uint64_t count) {
+  source_paused_tables_.Set(static_cast<double>(count));
+}
+
+void PipelineMetrics::ChangesLeftOut(uint64_t count) {
+  source_paused_changes_.Increment(static_cast<double>(count));
 }
 
 void PipelineMetrics::Ready(bool ready) { ready_.Set(ready ? 1 : 0); }

@@ -23,6 +23,9 @@ class PipelineMetrics {
   void SlotRetainsWal(uint64_t bytes);
   // About so many rows of tables are still to be read.
   void SnapshotRowsLeft(uint64_t rows);
+  void TablesPaused(uint64_t count);
+  // Row changes of paused tables, left out since the last call.
+  void ChangesLeftOut(uint64_t count);
   void Ready(bool ready);
 
   // A micro-batch of `rows` source changes is durable; `commit_seconds` is its synced write.
@@ -55,6 +58,8 @@ class PipelineMetrics {
   const Gauge source_lag_seconds_;
   const Gauge slot_retained_wal_bytes_;
   const Gauge snapshot_rows_left_;
+  const Gauge source_paused_tables_;
+  const Counter source_paused_changes_;
   const Gauge output_log_size_bytes_;
   const Histogram output_log_commit_seconds_;
   const Histogram batch_rows_;

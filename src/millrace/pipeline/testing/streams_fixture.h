@@ -95,24 +95,25 @@ class StreamsTest : public ::testing::Test {
 
   void Plan() {
     config::Findings findings;
-    const auto config = config::LoadPipelineConfig(
+    config_ = config::LoadPipelineConfig(
         kConfig, "test.yaml",
         {.sink_types = {{.type = "nowhere", .description = "", .fields = {}}},
          .check_sql = {},
          .read = {}},
         findings);
-    ASSERT_TRUE(config.has_value()) << findings.all().front().ToString();
-    const std::vector<TablePtr> tables = {content_, events_};
-    const std::vector<sinks::StreamUse> uses = {
-        {.stream = "enriched", .address_columns = {"kind"}}};
-    auto plan = PlanStreams({.config = *config,
-                             .tables = tables,
-                             .uses = uses,
-                             .sql = *sql_,
-                             .store = *store_,
-                             .log = {}});
+    ASSERT_TRUE(config_.has_value()) << findings.all().front().ToString();
+    auto plan = PlanStreams(Inputs());
     ASSERT_TRUE(plan.ok()) << plan.status().ToString();
     plan_ = std::move(plan).value();
+  }
+
+  StreamPlanInputs Inputs() {
+    return {.config = *config_,
+            .tables = {content_, events_},
+            .uses = {{.stream = "enriched", .address_columns = {"kind"}}},
+            .sql = *sql_,
+            .store = *store_,
+            .log = {}};
   }
 
   void Append(ChangeBatch& batch, uint32_t transaction, uint64_t ordinal,
@@ -194,7 +195,8 @@ class StreamsTest : public ::testing::Test {
   void RunBatches(Batches batches) {
     HandOver hand_over;
     BatchLoop loop(
-        plan_, *store_, hand_over, {.output_log_bytes_max = 1 << 30, .writer = limits_},
+        plan_, Inputs(), *store_, hand_over, streams_,
+        {.output_log_bytes_max = 1 << 30, .writer = limits_},
         [this](SourcePosition position) { confirmed_ = position; }, metrics_, telemetry::Logger());
     std::stop_source stop;
     Status status;
@@ -285,6 +287,8 @@ class StreamsTest : public ::testing::Test {
   telemetry::PipelineMetrics metrics_{registry_};
   std::unique_ptr<sql::SqlEngine> sql_ = sql::MakeDuckDbEngine({}).value();
   std::unique_ptr<storage::Store> store_;
+  std::optional<config::PipelineConfig> config_;
+  StreamBoard streams_;
   StreamPlan plan_;
   uint64_t first_transaction_ = 0;
   BatchWriter::Limits limits_;

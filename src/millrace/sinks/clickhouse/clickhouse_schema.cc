@@ -107,37 +107,6 @@ std::string_view Unwrap(std::string_view type, std::string_view wrapper) {
   return {};
 }
 
-// True if every value of type `need` is kept, and shown, as it is in a column of type `have`: the
-// same type, with LowCardinality or Nullable added, or another zone for an instant.
-bool TypeHolds(std::string have, std::string need, bool is_instant) {
-  have = WithoutSpaces(have);
-  need = WithoutSpaces(need);
-  const auto strip = [](std::string& type) {
-    if (const std::string_view inner = Unwrap(type, "LowCardinality"); !inner.empty()) {
-      type = std::string(inner);
-    }
-    const std::string_view inner = Unwrap(type, "Nullable");
-    const bool nullable = !inner.empty();
-    if (nullable) {
-      type = std::string(inner);
-    }
-    return nullable;
-  };
-  const bool have_nullable = strip(have);
-  const bool need_nullable = strip(need);
-  if (need_nullable && !have_nullable) {
-    return false;
-  }
-  if (have == need) {
-    return true;
-  }
-  // An instant is the same in every zone; a time without zone is shown as it is in UTC only.
-  if (is_instant) {
-    return have == "DateTime64(6)" || have.starts_with("DateTime64(6,");
-  }
-  return need == "DateTime64(6)" && have == "DateTime64(6,'UTC')";
-}
-
 std::string EngineName(std::string_view engine) {
   return std::string(engine.substr(0, engine.find('(')));
 }
@@ -152,9 +121,12 @@ std::string_view BaseEngine(std::string_view name) {
   return name;
 }
 
-Status CheckColumnExists(const Stream& stream, const std::string& column, std::string_view field) {
-  if (stream.FindColumn(column) >= 0) {
-    return Status::Ok();
+// The present name of the column that the configuration calls `column`.
+Result<std::string> FindColumnName(const Stream& stream, const std::string& column,
+                                   std::string_view field) {
+  const int found = stream.FindColumn(column);
+  if (found >= 0) {
+    return (*stream.columns)[static_cast<size_t>(found)].name;
   }
   return InvalidArgument(fmt::format(
       "{} names the column '{}', which the stream '{}' does not have", field, column, stream.name));
@@ -162,9 +134,6 @@ Status CheckColumnExists(const Stream& stream, const std::string& column, std::s
 
 Status CheckOrderBy(const TableNeed& need) {
   const Stream& stream = *need.stream;
-  for (const std::string& column : need.order_by) {
-    MR_RETURN_IF_ERROR(CheckColumnExists(stream, column, "order_by"));
-  }
   if (!need.is_mutable()) {
     return Status::Ok();
   }
@@ -272,6 +241,39 @@ Status CheckTableColumns(const TableNeed& need, const TableFacts& facts) {
 
 }  // namespace
 
+bool IsSameType(std::string_view a, std::string_view b) {
+  return WithoutSpaces(a) == WithoutSpaces(b);
+}
+
+bool TypeHolds(std::string have, std::string need, bool is_instant) {
+  have = WithoutSpaces(have);
+  need = WithoutSpaces(need);
+  const auto strip = [](std::string& type) {
+    if (const std::string_view inner = Unwrap(type, "LowCardinality"); !inner.empty()) {
+      type = std::string(inner);
+    }
+    const std::string_view inner = Unwrap(type, "Nullable");
+    const bool nullable = !inner.empty();
+    if (nullable) {
+      type = std::string(inner);
+    }
+    return nullable;
+  };
+  const bool have_nullable = strip(have);
+  const bool need_nullable = strip(need);
+  if (need_nullable && !have_nullable) {
+    return false;
+  }
+  if (have == need) {
+    return true;
+  }
+  // An instant is the same in every zone; a time without zone is shown as it is in UTC only.
+  if (is_instant) {
+    return have == "DateTime64(6)" || have.starts_with("DateTime64(6,");
+  }
+  return need == "DateTime64(6)" && have == "DateTime64(6,'UTC')";
+}
+
 std::string QuoteIdentifier(std::string_view name) { return Quote(name, '`'); }
 std::string QuoteString(std::string_view text) { return Quote(text, '\''); }
 
@@ -302,11 +304,16 @@ Result<TableNeed> MakeTableNeed(const TableOptions& options, const std::string& 
   need.table = options.table;
   need.stream = std::move(stream);
   need.partition_by = options.partition_by;
+  need.naive_zone = naive_zone;
   for (const std::string& column : options.as_string) {
-    MR_RETURN_IF_ERROR(CheckColumnExists(*need.stream, column, "as"));
+    MR_ASSIGN_OR_RETURN(std::string name, FindColumnName(*need.stream, column, "as"));
+    need.as_string.insert(std::move(name));
   }
   if (options.order_by.has_value()) {
-    need.order_by = *options.order_by;
+    for (const std::string& column : *options.order_by) {
+      MR_ASSIGN_OR_RETURN(std::string name, FindColumnName(*need.stream, column, "order_by"));
+      need.order_by.push_back(std::move(name));
+    }
   } else {
     for (const uint32_t key : need.stream->key) {
       need.order_by.push_back((*need.stream->columns)[key].name);
@@ -325,7 +332,7 @@ Result<TableNeed> MakeTableNeed(const TableOptions& options, const std::string& 
                       "another one in sql",
                       need.stream->name, field.name));
     }
-    const bool as_string = options.as_string.count(field.name) != 0;
+    const bool as_string = need.IsString(field.name);
     const bool nullable =
         field.nullable ||
         (!as_string && ReplacesWithNull(*need.stream, i, need.stream->out_of_range));

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,13 +47,17 @@ struct TableNeed {
   std::string database;
   std::string table;
   StreamPtr stream;
+  std::vector<StreamPtr> earlier;   // versions of the stream before this one, newest first
   std::vector<ColumnNeed> columns;  // the stream's, then the metadata columns
+  std::set<std::string> as_string;  // columns of the stream that are kept as exact text
+  std::string naive_zone;           // see ColumnType()
   std::vector<std::string> order_by;
   bool has_nullable_key = false;
   std::string partition_by;
   std::string engine;  // with its arguments
 
   bool is_mutable() const { return !stream->append_only; }
+  bool IsString(const std::string& column) const { return as_string.contains(column); }
   // `db`.`table`
   std::string QualifiedName() const;
 };
@@ -79,12 +84,19 @@ struct TableFacts {
     std::string type;
     std::string default_kind;
     bool is_in_partition_key = false;
+    bool is_in_sorting_key = false;
   };
   std::string engine;
   std::string engine_full;
   std::string sorting_key;
   std::map<std::string, Column> columns;
 };
+
+// True if both are one type, however they are spelled.
+bool IsSameType(std::string_view a, std::string_view b);
+// True if every value of type `need` is kept, and shown, as it is in a column of type `have`: the
+// same type, with LowCardinality or Nullable added, or another zone for an instant.
+bool TypeHolds(std::string have, std::string need, bool is_instant);
 
 // Defaults of merge tree settings that a table's own settings override.
 using MergeTreeSettings = std::map<std::string, std::string>;

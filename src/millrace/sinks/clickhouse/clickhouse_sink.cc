@@ -51,7 +51,10 @@ std::string Range(Offset first, Offset end) {
 }  // namespace
 
 ClickHouseSink::ClickHouseSink(ClickHouseOptions options, SinkContext context, WallClock clock)
-    : options_(std::move(options)), context_(std::move(context)), clock_(std::move(clock)) {}
+    : options_(std::move(options)),
+      context_(std::move(context)),
+      clock_(std::move(clock)),
+      streams_(context_.streams) {}
 
 Result<std::unique_ptr<ClickHouseSink>> ClickHouseSink::Make(ClickHouseOptions options,
                                                              SinkContext context, WallClock clock) {
@@ -65,21 +68,68 @@ Result<std::unique_ptr<ClickHouseSink>> ClickHouseSink::Make(ClickHouseOptions o
   return sink;
 }
 
+StreamPtr ClickHouseSink::AsConfigured(const StreamPtr& stream) const {
+  const auto configured = context_.streams.find(stream->name);
+  if (configured == context_.streams.end() ||
+      configured->second->out_of_range == stream->out_of_range) {
+    return stream;
+  }
+  auto copy = std::make_shared<Stream>(*stream);
+  copy->out_of_range = configured->second->out_of_range;
+  return copy;
+}
+
+Result<StreamPtr> ClickHouseSink::StreamOf(const TableOptions& table) const {
+  const auto newest = streams_.find(table.stream);
+  if (newest == streams_.end()) {
+    return InvalidArgument(
+        fmt::format("table '{}': there is no stream '{}'", table.table, table.stream));
+  }
+  for (const TablePlan& planned : plan_ ? plan_->tables : std::vector<TablePlan>()) {
+    if (planned.table != table.table || !context_.find_stream ||
+        planned.stream_id != newest->second->id.value()) {
+      continue;
+    }
+    if (const StreamPtr stream = context_.find_stream(StreamId(planned.stream_id),
+                                                      SchemaVersion(planned.schema_version))) {
+      return AsConfigured(stream);
+    }
+  }
+  return newest->second;
+}
+
+Result<TableNeed> ClickHouseSink::MakeNeed(const TableOptions& table, const StreamPtr& stream,
+                                           std::string_view naive_zone) const {
+  Result<TableNeed> need = MakeTableNeed(table, options_.database, stream, naive_zone);
+  if (!need.ok()) {
+    return need.status().WithContext(fmt::format("table '{}'", table.table));
+  }
+  for (uint32_t v = stream->schema_version.value(); v > 1 && context_.find_stream;) {
+    if (StreamPtr earlier = context_.find_stream(stream->id, SchemaVersion(--v))) {
+      need->earlier.push_back(std::move(earlier));
+    }
+  }
+  return need;
+}
+
 Result<std::vector<TableNeed>> ClickHouseSink::MakeNeeds(std::string_view naive_zone) const {
   std::vector<TableNeed> needs;
   for (const TableOptions& table : options_.tables) {
-    const auto stream = context_.streams.find(table.stream);
-    if (stream == context_.streams.end()) {
-      return InvalidArgument(
-          fmt::format("table '{}': there is no stream '{}'", table.table, table.stream));
-    }
-    Result<TableNeed> need = MakeTableNeed(table, options_.database, stream->second, naive_zone);
-    if (!need.ok()) {
-      return need.status().WithContext(fmt::format("table '{}'", table.table));
-    }
-    needs.push_back(*std::move(need));
+    MR_ASSIGN_OR_RETURN(const StreamPtr stream, StreamOf(table));
+    MR_ASSIGN_OR_RETURN(TableNeed need, MakeNeed(table, stream, naive_zone));
+    needs.push_back(std::move(need));
   }
   return needs;
+}
+
+PrepareOptions ClickHouseSink::MakePrepareOptions() const {
+  PrepareOptions prepare;
+  prepare.accept_inexact_views = options_.accept_inexact_views;
+  prepare.has_position = position_.has_value() && position_->value() != 0;
+  for (const TablePlan& table : plan_ ? plan_->tables : std::vector<TablePlan>()) {
+    prepare.planned_tables.insert(table.table);
+  }
+  return prepare;
 }
 
 Result<SinkPosition> ClickHouseSink::Open(std::stop_token stop) {
@@ -93,30 +143,52 @@ Result<SinkPosition> ClickHouseSink::Open(std::stop_token stop) {
 
 Result<SinkPosition> ClickHouseSink::Connect(std::stop_token stop) {
   MR_ASSIGN_OR_RETURN(const DeliveryLog::State state, context_.delivery_log->Load());
-  PrepareOptions prepare;
-  prepare.accept_inexact_views = options_.accept_inexact_views;
-  prepare.has_position = state.delivered.has_value() && state.delivered->value() != 0;
+  position_ = state.delivered;
   if (!state.plan.empty()) {
     MR_ASSIGN_OR_RETURN(plan_, DeliveryPlan::Parse(state.plan));
     if (state.delivered != plan_->first) {
       return Corruption("the stored delivery plan does not begin at the stored position");
     }
-    for (const TablePlan& table : plan_->tables) {
-      prepare.planned_tables.insert(table.table);
-    }
   }
   MR_ASSIGN_OR_RETURN(client_, ClickHouseClient::Make(options_.http));
   MR_ASSIGN_OR_RETURN(facts_, ReadServerFacts(*client_, stop));
   MR_ASSIGN_OR_RETURN(needs_, MakeNeeds(facts_.naive_zone));
-  MR_ASSIGN_OR_RETURN(
-      prepared_, PrepareTables(*client_, facts_, needs_, prepare, context_.log, std::move(stop)));
-  position_ = state.delivered;
+  MR_ASSIGN_OR_RETURN(prepared_, PrepareTables(*client_, facts_, needs_, MakePrepareOptions(),
+                                               context_.log, std::move(stop)));
   SinkPosition position;
   position.delivered = position_;
   if (plan_.has_value()) {
     position.pending_end = plan_->end;
   }
   return position;
+}
+
+Status ClickHouseSink::Prepare(const StreamPtr& version, std::stop_token stop) {
+  const StreamPtr stream = AsConfigured(version);
+  if (client_ == nullptr || plan_.has_value()) {
+    return Internal("a version of a stream for a sink that is not open, or that has an open plan");
+  }
+  const auto known = streams_.find(stream->name);
+  if (known != streams_.end() && known->second->schema_version < stream->schema_version) {
+    known->second = stream;
+  }
+  for (size_t i = 0; i < needs_.size(); ++i) {
+    if (needs_[i].stream->id != stream->id ||
+        needs_[i].stream->schema_version >= stream->schema_version) {
+      continue;
+    }
+    Result<TableNeed> need = MakeNeed(options_.tables[i], stream, facts_.naive_zone);
+    if (!need.ok()) {
+      // The configuration fitted the columns as they were.
+      return FailedPrecondition(need.status().message());
+    }
+    MR_ASSIGN_OR_RETURN(
+        std::vector<PreparedTable> prepared,
+        PrepareTables(*client_, facts_, {*need}, MakePrepareOptions(), context_.log, stop));
+    needs_[i] = *std::move(need);
+    prepared_[i] = std::move(prepared.front());
+  }
+  return Status::Ok();
 }
 
 Status ClickHouseSink::Deliver(const DeliveryBatch& batch, std::stop_token stop) {
@@ -173,10 +245,13 @@ Result<std::vector<ClickHouseSink::Block>> ClickHouseSink::MakeBlocks(
     if (RowCount(block.slices) == 0) {
       continue;
     }
-    // The newest version of the stream among the rows, not the newest there is: a repeat after a
-    // schema change must give the same bytes.
-    block.encoder = std::make_unique<NativeEncoder>(
-        block.slices.back().batch->stream, options.as_string, needs_[i].stream->out_of_range);
+    const TableNeed& need = needs_[i];
+    if (block.slices.back().batch->stream->schema_version > need.stream->schema_version) {
+      return Internal(fmt::format("rows of a newer version of the stream '{}' than its table is of",
+                                  need.stream->name));
+    }
+    block.encoder =
+        std::make_unique<NativeEncoder>(need.stream, need.as_string, need.stream->out_of_range);
     MR_RETURN_IF_ERROR(block.encoder->Encode(block.slices, block.bytes));
     blocks.push_back(std::move(block));
   }
@@ -301,9 +376,9 @@ Status ClickHouseSink::InsertMissing(const Block& block, const TablePlan& plan,
         },
         rest.slices);
   }
-  rest.encoder = std::make_unique<NativeEncoder>(block.encoder->stream(),
-                                                 options_.tables[block.table].as_string,
-                                                 needs_[block.table].stream->out_of_range);
+  rest.encoder =
+      std::make_unique<NativeEncoder>(block.encoder->stream(), needs_[block.table].as_string,
+                                      needs_[block.table].stream->out_of_range);
   MR_RETURN_IF_ERROR(rest.encoder->Encode(rest.slices, rest.bytes));
   // Other rows than the plan's: a token of their own.
   return Insert(rest, fmt::format("{}/rest/{:016x}", plan.token, Checksum(rest.bytes.view())),

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,6 +30,10 @@ namespace millrace::sinks::clickhouse {
 // the rows that the table lacks. Rows that differ from the plan are never sent: Deliver() fails
 // with kCorruption.
 //
+// A table is as one version of its stream needs it, named in each plan; rows of earlier versions
+// are fitted in. It is altered for a newer version while no plan is open, by statements that a
+// crash lets go on where they stopped.
+//
 // What a crash leaves:
 //   before SavePlan() returns          nothing was sent; the rows are planned anew
 //   after it, or between inserts       an open plan: tables that have their block know the token
@@ -47,6 +52,7 @@ class ClickHouseSink : public Sink {
       WallClock clock = std::chrono::system_clock::now);
 
   Result<SinkPosition> Open(std::stop_token stop) override;
+  Status Prepare(const StreamPtr& stream, std::stop_token stop) override;
   Status Deliver(const DeliveryBatch& batch, std::stop_token stop) override;
   Result<std::optional<Offset>> ReadPosition() override;
   void Close() override;
@@ -65,6 +71,14 @@ class ClickHouseSink : public Sink {
   // Open() but for the clean-up after a failure.
   Result<SinkPosition> Connect(std::stop_token stop);
   Result<std::vector<TableNeed>> MakeNeeds(std::string_view naive_zone) const;
+  Result<TableNeed> MakeNeed(const TableOptions& table, const StreamPtr& stream,
+                             std::string_view naive_zone) const;
+  // A version that came out of data_dir, with what this run's configuration says of the stream.
+  StreamPtr AsConfigured(const StreamPtr& stream) const;
+  // The version of the stream that a table is to be as: that of an open plan, whose blocks must be
+  // made again byte for byte, else the newest.
+  Result<StreamPtr> StreamOf(const TableOptions& table) const;
+  PrepareOptions MakePrepareOptions() const;
   Result<std::vector<Block>> MakeBlocks(const DeliveryBatch& batch) const;
   DeliveryPlan MakePlan(const DeliveryBatch& batch, const std::vector<Block>& blocks) const;
   // Sends every block, or what is missing of it.
@@ -81,10 +95,13 @@ class ClickHouseSink : public Sink {
   const SinkContext context_;
   const WallClock clock_;
 
+  // The newest versions that are known, by name. Used by the writer thread only.
+  std::map<std::string, StreamPtr> streams_;
+
   // Between Open() and Close().
   std::unique_ptr<ClickHouseClient> client_;
   ServerFacts facts_;
-  std::vector<TableNeed> needs_;         // one for each of options_.tables
+  std::vector<TableNeed> needs_;         // one for each of options_.tables: as the tables are
   std::vector<PreparedTable> prepared_;  // the same
   std::optional<Offset> position_;
   std::optional<DeliveryPlan> plan_;  // open: its outcome is unknown

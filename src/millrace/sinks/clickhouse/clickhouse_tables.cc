@@ -10,6 +10,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "millrace/common/failpoint.h"
+#include "millrace/sinks/clickhouse/clickhouse_alter.h"
+
 namespace millrace::sinks::clickhouse {
 
 namespace {
@@ -127,6 +130,7 @@ class TablePreparer {
       }
     }
     MR_RETURN_IF_ERROR(ReadColumns(need, row->facts));
+    MR_RETURN_IF_ERROR(Alter(need, row->facts));
     MR_RETURN_IF_ERROR(CheckTable(need, row->facts, facts_.merge_tree));
     PreparedTable prepared;
     prepared.uuid = row->uuid;
@@ -162,13 +166,34 @@ class TablePreparer {
   Status ReadColumns(const TableNeed& need, TableFacts& facts) {
     MR_ASSIGN_OR_RETURN(
         const Rows rows,
-        Select(fmt::format("SELECT name, type, default_kind, toString(is_in_partition_key) FROM "
-                           "system.columns WHERE database = {} AND table = {}",
-                           QuoteString(need.database), QuoteString(need.table))));
+        Select(fmt::format(
+            "SELECT name, type, default_kind, toString(is_in_partition_key), "
+            "toString(is_in_sorting_key) FROM system.columns WHERE database = {} AND table = {}",
+            QuoteString(need.database), QuoteString(need.table))));
+    facts.columns.clear();
     for (const auto& row : rows) {
-      facts.columns[row[0]] = {row[1], row[2], row[3] == "1"};
+      facts.columns[row[0]] = {row[1], row[2], row[3] == "1", row[4] == "1"};
     }
     return Status::Ok();
+  }
+
+  // Brings the columns of an earlier version of the stream up to this one.
+  Status Alter(const TableNeed& need, TableFacts& facts) {
+    MR_ASSIGN_OR_RETURN(const std::vector<std::string> statements,
+                        AlterTableSql(need, need.earlier, facts));
+    for (const std::string& sql : statements) {
+      MR_FAILPOINT("clickhouse.before_alter");
+      MR_RETURN_IF_ERROR(client_.Execute(sql, stop_)
+                             .WithContext(fmt::format("alter table {}", need.QualifiedName())));
+    }
+    if (statements.empty()) {
+      return Status::Ok();
+    }
+    log_.Info("Table altered, its stream has other columns",
+              {{"table", need.QualifiedName()},
+               {"schema_version", need.stream->schema_version.value()},
+               {"statements", statements.size()}});
+    return ReadColumns(need, facts);
   }
 
   Status Create(const TableNeed& need) {

@@ -46,7 +46,8 @@ struct PrepareOptions {
   bool has_position = false;
 };
 
-// Creates the database and the tables that are missing, and checks each table and the materialized
+// Creates the database and the tables that are missing, alters those that are as an earlier version
+// of their stream needed them, and checks each table and the materialized
 // views behind it. One entry for each of `needs`. kFailedPrecondition with the statement to run
 // where a table does not fit or a view would count a retried insert twice.
 Result<std::vector<PreparedTable>> PrepareTables(ClickHouseClient& client, const ServerFacts& facts,

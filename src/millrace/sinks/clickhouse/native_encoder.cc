@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "millrace/common/coding.h"
+#include "millrace/model/evolution.h"
 #include "millrace/model/json_text.h"
 #include "millrace/sinks/clickhouse/clickhouse_schema.h"
 #include "millrace/sinks/clickhouse/value_range.h"
@@ -250,71 +251,6 @@ void EncodeValues(const DataType& type, Runs runs, Buffer& to) {
   }
 }
 
-bool IsInteger(TypeKind kind) { return kind >= TypeKind::kInt8 && kind <= TypeKind::kInt128; }
-
-// True if every value of `from` is a value of `to`: what widening a column in PostgreSQL gives.
-bool Widens(const DataType& from, const DataType& to) {
-  if (IsInteger(from.kind) && IsInteger(to.kind)) {
-    return from.width() <= to.width();
-  }
-  if (from.kind == TypeKind::kDecimal && to.kind == TypeKind::kDecimal) {
-    return from.scale == to.scale && from.precision <= to.precision;
-  }
-  return (from.kind == TypeKind::kFloat32 && to.kind == TypeKind::kFloat64) ||
-         (from.is_varlen() && to.is_varlen());
-}
-
-// An integer or decimal of any width.
-Int128 IntegerOf(const Column& column, size_t row) {
-  switch (column.type().width()) {
-    case 1:
-      return column.Value<int8_t>(row);
-    case 2:
-      return column.Value<int16_t>(row);
-    case 4:
-      return column.Value<int32_t>(row);
-    case 8:
-      return column.Value<int64_t>(row);
-    default:
-      return column.Value<Int128>(row);
-  }
-}
-
-Int128 NaNOf(const DataType& decimal) {
-  switch (decimal.width()) {
-    case 2:
-      return kDecimalNaN<int16_t>;
-    case 4:
-      return kDecimalNaN<int32_t>;
-    case 8:
-      return kDecimalNaN<int64_t>;
-    default:
-      return kDecimalNaN<Int128>;
-  }
-}
-
-// Rows [begin, end) of `from` as a column of type `to`. REQUIRES: Widens().
-Column Widened(const Column& from, size_t begin, size_t end, const DataType& to) {
-  Column column(to);
-  for (size_t row = begin; row < end; ++row) {
-    if (from.IsNull(row)) {
-      column.AppendNull();
-    } else if (to.is_varlen()) {
-      column.AppendText(from.Text(row));
-    } else if (to.kind == TypeKind::kFloat64) {
-      column.Append<double>(from.Value<float>(row));
-    } else {
-      // Little-endian: the low bytes come first.
-      Int128 value = IntegerOf(from, row);
-      if (to.kind == TypeKind::kDecimal && value == NaNOf(from.type())) {
-        value = NaNOf(to);
-      }
-      column.AppendFixed(&value);
-    }
-  }
-  return column;
-}
-
 bool IsTombstone(OutputOp op) { return op == OutputOp::kDelete || op == OutputOp::kMovedAway; }
 
 }  // namespace
@@ -380,22 +316,26 @@ Result<NativeEncoder::SliceColumn> NativeEncoder::FindSliceColumn(size_t index,
   const DataType& type = (*stream_->columns)[index].type;
   const OutputBatch& batch = *slice.batch;
   int at = static_cast<int>(index);
-  if (batch.stream != stream_ && *batch.stream->columns != *stream_->columns) {
-    at = batch.stream->FindColumn(column.name);
+  if (batch.stream != stream_) {
+    at = stream_->FindInEarlier(*batch.stream, index);
   }
   SliceColumn found;
   if (at < 0) {
     found.converted = std::make_unique<Column>(type);
-    for (size_t row = slice.begin; row < slice.end; ++row) {
-      found.converted->AppendNull();
-    }
+    AppendFill(stream_->fill.get(), index, slice.row_count(), *found.converted);
     found.may_be_null = true;
   } else if (const Column& values = batch.rows.column(static_cast<size_t>(at));
              values.type() == type || column.as_string) {
     found.column = &values;
     found.begin = slice.begin;
   } else if (Widens(values.type(), type)) {
-    found.converted = std::make_unique<Column>(Widened(values, slice.begin, slice.end, type));
+    found.converted = std::make_unique<Column>(type);
+    AppendWidened(values, slice.begin, slice.end, *found.converted);
+  } else if (!stream_->table.empty()) {
+    // The table was made anew, and is read again: rows that hold the new type follow.
+    found.converted = std::make_unique<Column>(type);
+    AppendFill(nullptr, index, slice.row_count(), *found.converted);
+    found.may_be_null = true;
   } else {
     return FailedPrecondition(fmt::format(
         "rows of an older version of the stream hold {}, which does not widen to {}; rebuild "

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "millrace/clients/postgres/quoting.h"
 #include "millrace/sources/postgres/partitions.h"
 #include "millrace/sources/postgres/published_tables.h"
 #include "millrace/sources/postgres/table_condition.h"
@@ -67,6 +68,32 @@ std::optional<std::string_view> KindProblem(std::string_view kind, std::string_v
   return std::nullopt;
 }
 
+constexpr std::string_view kTablesSql =
+    "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, "
+    "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), "
+    "pg_has_role(c.relowner, 'USAGE'), row_security_active(c.oid), c.relispartition, "
+    "coalesce(pg_relation_filenode(c.oid), 0) "
+    "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ";
+
+// Reads a row of kTablesSql.
+Result<Draft> ReadTable(const pg::QueryResult& rows, size_t i) {
+  Draft draft;
+  draft.table.oid = Number<uint32_t>(rows.Text(i, 0));
+  draft.table.schema = rows.Text(i, 1);
+  draft.table.name = rows.Text(i, 2);
+  draft.table.replica_identity = ParseIdentity(rows.Text(i, 5));
+  draft.facts.can_select = IsTrue(rows.Text(i, 6));
+  draft.facts.is_owner = IsTrue(rows.Text(i, 7));
+  draft.facts.row_security_active = IsTrue(rows.Text(i, 8));
+  draft.facts.source.file_node = Number<uint32_t>(rows.Text(i, 10));
+  draft.is_partitioned = rows.Text(i, 3) == "p";
+  draft.is_partition = IsTrue(rows.Text(i, 9));
+  if (const auto problem = KindProblem(rows.Text(i, 3), rows.Text(i, 4))) {
+    return CannotRead(draft, *problem);
+  }
+  return draft;
+}
+
 Status FindTables(pg::Connection& connection, const std::vector<std::string>& patterns,
                   std::vector<Draft>& drafts, Catalog& catalog) {
   std::map<uint32_t, size_t> seen;
@@ -75,12 +102,8 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
     if (!pattern) {
       return InvalidArgument(fmt::format("source.tables: '{}' names no table", text));
     }
-    std::string sql =
-        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, c.relreplident, "
-        "has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), "
-        "pg_has_role(c.relowner, 'USAGE'), row_security_active(c.oid), c.relispartition "
-        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE " +
-        TableCondition(*pattern) + " AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ";
+    std::string sql = std::string(kTablesSql) + TableCondition(*pattern) +
+                      " AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ";
     if (!pattern->exact()) {
       sql +=
           "AND c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' "
@@ -93,31 +116,23 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
           fmt::format("source.tables: '{}' matches no table of {}: create it, or correct the name",
                       text, connection.peer())));
     }
+    const bool is_exact = pattern->exact().has_value();
     for (size_t i = 0; i < rows.row_count(); ++i) {
-      Draft draft;
-      draft.table.oid = Number<uint32_t>(rows.Text(i, 0));
-      draft.table.schema = rows.Text(i, 1);
-      draft.table.name = rows.Text(i, 2);
-      draft.table.replica_identity = ParseIdentity(rows.Text(i, 5));
-      draft.facts.can_select = IsTrue(rows.Text(i, 6));
-      draft.facts.is_owner = IsTrue(rows.Text(i, 7));
-      draft.facts.row_security_active = IsTrue(rows.Text(i, 8));
-      draft.is_partitioned = rows.Text(i, 3) == "p";
-      draft.is_partition = IsTrue(rows.Text(i, 9));
-      draft.is_exact = pattern->exact().has_value();
-      const auto [at, is_new] = seen.emplace(draft.table.oid, SIZE_MAX);
+      const auto [at, is_new] = seen.emplace(Number<uint32_t>(rows.Text(i, 0)), SIZE_MAX);
       if (!is_new) {
         if (at->second != SIZE_MAX) {
-          drafts[at->second].is_exact |= draft.is_exact;
+          drafts[at->second].is_exact |= is_exact;
         }
         continue;
       }
-      if (const auto problem = KindProblem(rows.Text(i, 3), rows.Text(i, 4))) {
-        catalog.problems.push_back(CannotRead(draft, *problem));
+      Result<Draft> draft = ReadTable(rows, i);
+      if (!draft.ok()) {
+        catalog.problems.push_back(draft.status());
         continue;
       }
+      draft->is_exact = is_exact;
       at->second = drafts.size();
-      drafts.push_back(std::move(draft));
+      drafts.push_back(*std::move(draft));
     }
   }
   return Status::Ok();
@@ -200,6 +215,15 @@ LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
 WHERE t.typtype <> 'd' AND e.oid IS NULL
 ORDER BY d.attrelid, d.attnum)";
 
+// Every column that there ever was. The text of attmissingval is that of an array with one element.
+constexpr std::string_view kAttributesSql = R"(
+SELECT a.attrelid, a.attnum, a.attname, a.attisdropped, a.attgenerated <> '',
+       a.atthasdef OR a.attidentity <> '',
+       CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END, a.xmin
+FROM pg_attribute a
+WHERE a.attrelid IN ({0}) AND a.attnum > 0
+ORDER BY a.attrelid, a.attnum)";
+
 constexpr std::string_view kKeysSql = R"(
 SELECT i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate,
        array_to_string(ARRAY(SELECT u.k FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS u(k, o)
@@ -253,6 +277,33 @@ Status LoadColumns(pg::Connection& connection, const std::string& oids,
   }
   for (auto& [oid, draft] : by_oid) {
     draft->table.columns = std::make_shared<const Schema>(std::move(schemas[oid]));
+  }
+  return Status::Ok();
+}
+
+Status LoadAttributes(pg::Connection& connection, const std::string& oids,
+                      std::map<uint32_t, Draft*>& by_oid) {
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult rows,
+                      connection.Exec(fmt::format(fmt::runtime(kAttributesSql), oids)));
+  for (size_t i = 0; i < rows.row_count(); ++i) {
+    Draft& draft = *by_oid.at(Number<uint32_t>(rows.Text(i, 0)));
+    const CatalogColumn column{.attnum = Number<int>(rows.Text(i, 1)),
+                               .name = std::string(rows.Text(i, 2)),
+                               .is_dropped = IsTrue(rows.Text(i, 3)),
+                               .is_generated = IsTrue(rows.Text(i, 4)),
+                               .has_default = IsTrue(rows.Text(i, 5))};
+    SourceTable& source = draft.facts.source;
+    source.attnum_max = column.attnum;
+    draft.facts.all_columns.push_back(column);
+    const size_t next = source.columns.size();
+    if (next < draft.attnums.size() && draft.attnums[next] == column.attnum) {
+      SourceColumn& known = source.columns.emplace_back();
+      known.attnum = column.attnum;
+      known.catalog_xid = Number<uint32_t>(rows.Text(i, 7));
+      if (!rows.IsNull(i, 6)) {
+        known.missing = rows.Text(i, 6);
+      }
+    }
   }
   return Status::Ok();
 }
@@ -319,27 +370,23 @@ bool HasUsableIdentity(const Draft& draft) {
   return false;
 }
 
-void Finish(Draft draft, Catalog& catalog) {
+Result<CatalogTable> Finish(Draft draft) {
   if (draft.table.columns->empty()) {
-    const Status problem = CannotRead(draft, "has no columns, so that its rows have no values");
-    if (draft.is_exact) {
-      catalog.problems.push_back(problem);
-    } else {
-      catalog.left_out.push_back(problem.message());
-    }
-    return;
+    return CannotRead(draft, "has no columns, so that its rows have no values");
+  }
+  if (draft.facts.source.columns.size() != draft.attnums.size()) {
+    return Unavailable(
+        fmt::format("table {} was altered while it was looked at", draft.table.FullName()));
   }
   if (draft.has_primary_key_unpublished) {
-    catalog.problems.push_back(CannotRead(
+    return CannotRead(
         draft,
         "has a column in its primary key that is not published, because it is generated or not in "
-        "the publication's column list: publish it"));
-    return;
+        "the publication's column list: publish it");
   }
   if (const std::string problem = PartitionProblem(draft.table, draft.partitions);
       !problem.empty()) {
-    catalog.problems.push_back(FailedPrecondition(problem));
-    return;
+    return FailedPrecondition(problem);
   }
   draft.facts.source.has_usable_identity = HasUsableIdentity(draft);
   draft.facts.source.types = std::move(draft.types);
@@ -350,7 +397,21 @@ void Finish(Draft draft, Catalog& catalog) {
     draft.facts.source.row_filter = std::move(draft.published->row_filter);
   }
   draft.facts.source.table = std::make_shared<const Table>(std::move(draft.table));
-  catalog.tables.push_back(std::move(draft.facts));
+  return std::move(draft.facts);
+}
+
+// The rest of what the catalog says of `drafts`, which need not be all there any more.
+Status LoadDetails(pg::Connection& connection, std::vector<Draft>& drafts) {
+  std::map<uint32_t, Draft*> by_oid;
+  std::vector<uint32_t> oids;
+  for (Draft& draft : drafts) {
+    by_oid[draft.table.oid] = &draft;
+    oids.push_back(draft.table.oid);
+  }
+  const std::string oid_list = fmt::format("{}", fmt::join(oids, ", "));
+  MR_RETURN_IF_ERROR(LoadColumns(connection, oid_list, by_oid));
+  MR_RETURN_IF_ERROR(LoadAttributes(connection, oid_list, by_oid));
+  return LoadKeys(connection, oid_list, by_oid);
 }
 
 }  // namespace
@@ -364,28 +425,82 @@ Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConf
   if (drafts.empty()) {
     return catalog;
   }
-  std::map<uint32_t, Draft*> by_oid;
-  std::vector<uint32_t> oids;
+  MR_RETURN_IF_ERROR(LoadDetails(connection, drafts));
   for (Draft& draft : drafts) {
-    by_oid[draft.table.oid] = &draft;
-    oids.push_back(draft.table.oid);
-  }
-  const std::string oid_list = fmt::format("{}", fmt::join(oids, ", "));
-  MR_RETURN_IF_ERROR(LoadColumns(connection, oid_list, by_oid));
-  MR_RETURN_IF_ERROR(LoadKeys(connection, oid_list, by_oid));
-  for (Draft& draft : drafts) {
-    Finish(std::move(draft), catalog);
+    const bool is_left_out = !draft.is_exact && draft.table.columns->empty();
+    Result<CatalogTable> table = Finish(std::move(draft));
+    if (table.ok()) {
+      catalog.tables.push_back(*std::move(table));
+    } else if (is_left_out) {
+      catalog.left_out.push_back(table.status().message());
+    } else {
+      catalog.problems.push_back(table.status());
+    }
   }
   return catalog;
 }
 
-bool IsSameTable(const SourceTable& a, const SourceTable& b) {
-  return a.table->oid == b.table->oid && a.table->schema == b.table->schema &&
-         a.table->name == b.table->name && *a.table->columns == *b.table->columns &&
-         a.table->primary_key == b.table->primary_key && a.types == b.types &&
-         a.table->replica_identity == b.table->replica_identity &&
-         a.table->identity_index == b.table->identity_index &&
-         a.has_usable_identity == b.has_usable_identity && a.row_filter == b.row_filter;
+const CatalogTable* CatalogMoment::Find(uint32_t oid) const {
+  const auto found = std::find_if(tables.begin(), tables.end(), [&](const CatalogTable& table) {
+    return table.source.table->oid == oid;
+  });
+  return found == tables.end() ? nullptr : &*found;
+}
+
+Result<CatalogMoment> LoadMoment(pg::Connection& connection, const PostgresSourceConfig& config,
+                                 const std::vector<SourceTablePtr>& tables) {
+  CatalogMoment moment;
+  std::vector<uint32_t> oids;
+  std::string names;
+  for (const SourceTablePtr& table : tables) {
+    oids.push_back(table->table->oid);
+    names +=
+        fmt::format("{}({}, {})", names.empty() ? "" : ", ", pg::QuoteLiteral(table->table->schema),
+                    pg::QuoteLiteral(table->table->name));
+  }
+  if (oids.empty()) {
+    return moment;
+  }
+  // One snapshot for all statements.
+  MR_RETURN_IF_ERROR(connection.Exec("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").status());
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult now, connection.Exec("SELECT pg_current_snapshot()"));
+  MR_ASSIGN_OR_RETURN(moment.snapshot, XidSnapshot::Parse(now.Text(0, 0)));
+  MR_ASSIGN_OR_RETURN(
+      const pg::QueryResult rows,
+      connection.Exec(fmt::format("{}c.oid IN ({}) OR (n.nspname, c.relname) IN ({})", kTablesSql,
+                                  fmt::join(oids, ", "), names)));
+  std::vector<Draft> drafts;
+  std::vector<uint32_t> partition_oids;
+  for (size_t i = 0; i < rows.row_count(); ++i) {
+    Result<Draft> draft = ReadTable(rows, i);
+    if (draft.ok()) {
+      moment.oid_of_name[draft->table.FullName()] = draft->table.oid;
+      if (draft->is_partitioned || draft->is_partition) {
+        partition_oids.push_back(draft->table.oid);
+      }
+      drafts.push_back(*std::move(draft));
+    }
+  }
+  if (!drafts.empty()) {
+    MR_ASSIGN_OR_RETURN(auto partitions, LoadPartitionFacts(connection, partition_oids));
+    for (Draft& draft : drafts) {
+      draft.partitions = std::move(partitions[draft.table.oid]);
+    }
+    MR_RETURN_IF_ERROR(LoadPublished(connection, config, drafts));
+    MR_RETURN_IF_ERROR(LoadDetails(connection, drafts));
+  }
+  for (Draft& draft : drafts) {
+    if (Result<CatalogTable> table = Finish(std::move(draft)); table.ok()) {
+      moment.tables.push_back(*std::move(table));
+    }
+  }
+  MR_ASSIGN_OR_RETURN(
+      const pg::QueryResult end,
+      connection.Exec("SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE "
+                      "pg_current_wal_insert_lsn() END"));
+  MR_ASSIGN_OR_RETURN(moment.wal_end, ParseLsn(end.Text(0, 0)));
+  MR_RETURN_IF_ERROR(connection.Exec("COMMIT").status());
+  return moment;
 }
 
 }  // namespace millrace::sources::postgres

@@ -1,19 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "millrace/clients/postgres/connection.h"
 #include "millrace/common/result.h"
+#include "millrace/model/lsn.h"
 #include "millrace/sources/postgres/postgres_config.h"
 #include "millrace/sources/postgres/source_table.h"
+#include "millrace/sources/postgres/xid_snapshot.h"
 
 namespace millrace::sources::postgres {
 
-// A table that the configuration names, with what our role may do with it.
+// A row of pg_attribute: a column that is there, or was.
+struct CatalogColumn {
+  int attnum = 0;
+  std::string name;
+  bool is_dropped = false;
+  bool is_generated = false;
+  // A default or an identity.
+  bool has_default = false;
+};
+
+// A table with what our role may do with it.
 struct CatalogTable {
-  SourceTable source;
+  SourceTable source;  // of the columns that can be published
+  std::vector<CatalogColumn> all_columns;
   bool can_select = false;
   bool is_owner = false;
   // A policy would hide rows from us.
@@ -37,7 +52,19 @@ struct Catalog {
 // matched.
 Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConfig& config);
 
-// Whether both describe the same table: names, columns, types, keys, identity, row filter.
-bool IsSameTable(const SourceTable& a, const SourceTable& b);
+// What the catalog has under some object ids at one moment. What is not there was dropped, or is no
+// table that a source can read.
+struct CatalogMoment {
+  std::vector<CatalogTable> tables;
+  // The ids of tables by their full names, of those that were asked for by name.
+  std::map<std::string, uint32_t> oid_of_name;
+  XidSnapshot snapshot;
+  // Everything that the moment shows was in the WAL before it.
+  Lsn wal_end;
+
+  const CatalogTable* Find(uint32_t oid) const;
+};
+Result<CatalogMoment> LoadMoment(pg::Connection& connection, const PostgresSourceConfig& config,
+                                 const std::vector<SourceTablePtr>& tables);
 
 }  // namespace millrace::sources::postgres

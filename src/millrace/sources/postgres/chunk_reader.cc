@@ -12,6 +12,7 @@
 #include "millrace/common/failpoint.h"
 #include "millrace/sources/postgres/catalog.h"
 #include "millrace/sources/postgres/chunk_sql.h"
+#include "millrace/sources/postgres/table_history.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -270,9 +271,9 @@ Status ChunkReader::CheckShape() {
   PostgresSourceConfig config = options_.config;
   config.tables = {pg::QuoteQualified(table.schema, table.name)};
   MR_ASSIGN_OR_RETURN(const Catalog catalog, LoadCatalog(*connection_, config));
-  if (catalog.tables.size() != 1 || !IsSameTable(catalog.tables[0].source, task_.table)) {
-    return NotFound(
-        fmt::format("table {} was altered or dropped before it was read", table.FullName()));
+  if (catalog.tables.size() != 1 || !IsAsKnown(task_.table, catalog.tables[0])) {
+    return Unavailable(fmt::format(
+        "table {} was altered or dropped, and the stream has not come to it", table.FullName()));
   }
   return Status::Ok();
 }

@@ -22,8 +22,9 @@ std::string KeyList(const SourceTable& table) {
 
 std::string ColumnList(const SourceTable& table) {
   std::vector<std::string> names;
-  for (const Field& field : *table.table->columns) {
-    names.push_back(pg::QuoteIdentifier(field.name));
+  for (size_t i = 0; i < table.table->columns->size(); ++i) {
+    const bool is_dropped = i < table.columns.size() && table.columns[i].is_dropped;
+    names.push_back(is_dropped ? "NULL" : pg::QuoteIdentifier((*table.table->columns)[i].name));
   }
   return fmt::format("{}", fmt::join(names, ", "));
 }

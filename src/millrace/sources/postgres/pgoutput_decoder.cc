@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include "millrace/sources/postgres/relation_message.h"
+#include "millrace/model/evolution.h"
 #include "millrace/sources/postgres/row_size.h"
 
 namespace millrace::sources::postgres {
@@ -43,24 +43,15 @@ size_t ValueBytes(const Column& column, size_t row) {
   return bytes;
 }
 
-// Of the first `columns` values of a row.
-size_t RowBytes(const RowBatch& rows, size_t row, size_t columns) {
-  size_t bytes = 0;
-  for (size_t i = 0; i < columns; ++i) {
-    bytes += ValueBytes(rows.column(i), row);
-  }
-  return bytes;
-}
-
 }  // namespace
 
-PgOutputDecoder::PgOutputDecoder(std::vector<SourceTable> tables, std::string slot,
+PgOutputDecoder::PgOutputDecoder(RelationResolver& resolver, std::string slot,
                                  const std::vector<std::string>& lookups)
-    : tables_(std::move(tables)),
+    : resolver_(resolver),
       slot_(std::move(slot)),
       lookups_(lookups.begin(), lookups.end()),
       batch_(std::make_unique<ChangeBatch>()),
-      batch_table_(tables_.size(), -1) {}
+      batch_table_(resolver.table_count(), -1) {}
 
 void PgOutputDecoder::StartStream() {
   relations_.clear();
@@ -150,11 +141,17 @@ Result<bool> PgOutputDecoder::Admit(std::string_view head) {
   if (!IsRowMessage(head.front())) {
     return true;
   }
-  MR_ASSIGN_OR_RETURN(const bool keeps, Keeps(head));
-  if (!keeps) {
-    SkipChange();
+  MessageCursor in(head.substr(1));
+  Status error;
+  const Relation* relation = FindRelation(in, error);
+  if (relation == nullptr) [[unlikely]] {
+    return error;
   }
-  return keeps;
+  if (Keeps(*relation)) {
+    return true;
+  }
+  SkipChange(*relation);
+  return false;
 }
 
 Result<bool> PgOutputDecoder::Keeps(std::string_view message) {
@@ -217,34 +214,50 @@ Status PgOutputDecoder::Decode(std::string_view message, uint64_t serial) {
 }
 
 Status PgOutputDecoder::DecodeRelation(std::string_view body, uint64_t serial) {
-  MR_ASSIGN_OR_RETURN(const RelationMessage message, ParseRelationMessage(body));
   Relation relation{.serial = serial};
-  for (size_t i = 0; i < tables_.size(); ++i) {
-    const Table& table = *tables_[i].table;
-    if (table.oid != message.oid &&
-        (table.schema != message.schema || table.name != message.name)) {
-      continue;
-    }
-    // Counts only once a row uses it: a rolled back ALTER TABLE shows itself here too.
-    relation.misfit = CheckSameShape(tables_[i], message);
-    relation.is_lookup = lookups_.contains(table.FullName());
-    relation.table = &tables_[i];
-    relation.table_index = i;
-    for (const Field& field : *table.columns) {
-      relation.parsers.push_back(ValueParserFor(field.type));
-    }
-    relation.names_row.resize(table.columns->size());
-    for (const uint32_t column :
-         table.OldImagesLackKey() ? table.identity_index : table.primary_key) {
-      relation.names_row[column] = true;
-    }
-    break;
-  }
-  for (const RelationMessage::Column& column : message.columns) {
-    relation.is_key.push_back(column.is_key);
-  }
+  MR_ASSIGN_OR_RETURN(relation.message, ParseRelationMessage(body));
+  const uint32_t oid = relation.message.oid;
   last_relation_ = nullptr;
-  open_relations_.insert_or_assign(message.oid, std::move(relation));
+  open_relations_.insert_or_assign(oid, std::move(relation));
+  return Status::Ok();
+}
+
+void PgOutputDecoder::ForgetResolutions() {
+  last_relation_ = nullptr;
+  for (auto* relations : {&relations_, &open_relations_}) {
+    for (auto& [oid, relation] : *relations) {
+      relation.is_resolved = false;
+    }
+  }
+}
+
+Status PgOutputDecoder::ResolveRelation(Relation& relation) {
+  MR_ASSIGN_OR_RETURN(relation.rows, resolver_.Resolve(relation.message, open_.xid));
+  relation.is_resolved = true;
+  relation.parsers.clear();
+  if (relation.rows.table == nullptr) {
+    return Status::Ok();
+  }
+  // What was resolved before is of an earlier version now.
+  for (auto* relations : {&relations_, &open_relations_}) {
+    for (auto& [oid, other] : *relations) {
+      other.is_resolved = other.is_resolved && (other.rows.number != relation.rows.number ||
+                                                other.rows.table == relation.rows.table);
+    }
+  }
+  const Table& table = *relation.rows.table->table;
+  const Schema& schema = *table.columns;
+  relation.is_lookup = lookups_.contains(table.FullName());
+  relation.is_key.assign(schema.size(), false);
+  relation.names_row.assign(schema.size(), false);
+  for (size_t i = 0; i < relation.rows.places.size(); ++i) {
+    const uint32_t place = relation.rows.places[i];
+    relation.parsers.push_back(ValueParserFor(schema[place].type));
+    relation.is_key[place] = relation.message.columns[i].is_key;
+  }
+  for (const uint32_t place : relation.rows.table->row_key()) {
+    relation.names_row[place] = true;
+  }
   return Status::Ok();
 }
 
@@ -265,9 +278,14 @@ const PgOutputDecoder::Relation* PgOutputDecoder::FindRelation(MessageCursor& in
       return nullptr;
     }
   }
-  if (Keeps(found->second) && !found->second.misfit.ok()) {
-    error = found->second.misfit;
-    return nullptr;
+  if (filter_ == Filter::kNothing) {
+    return &found->second;  // an earlier version of the table, which is of no interest
+  }
+  if (!found->second.is_resolved) {
+    error = ResolveRelation(found->second);
+    if (!error.ok()) {
+      return nullptr;
+    }
   }
   last_oid_ = oid;
   last_relation_ = &found->second;
@@ -275,12 +293,17 @@ const PgOutputDecoder::Relation* PgOutputDecoder::FindRelation(MessageCursor& in
 }
 
 TableChanges& PgOutputDecoder::ChangesOf(const Relation& relation) {
-  int& index = batch_table_[relation.table_index];
+  int& index = batch_table_[relation.rows.number];
+  const TablePtr& table = relation.rows.table->table;
   if (index < 0) {
     index = static_cast<int>(batch_->tables.size());
-    batch_->tables.emplace_back(relation.table->table);
+    batch_->tables.emplace_back(table);
   }
-  return batch_->tables[static_cast<size_t>(index)];
+  TableChanges& changes = batch_->tables[static_cast<size_t>(index)];
+  if (changes.table != table) [[unlikely]] {
+    Evolve(changes, table);
+  }
+  return changes;
 }
 
 void PgOutputDecoder::AddChange(TableChanges& changes, ChangeOp op, uint32_t new_row,
@@ -307,10 +330,10 @@ Status PgOutputDecoder::ReadValue(MessageCursor& in, const Relation& relation, T
 
 Status PgOutputDecoder::BadValue(const Relation& relation, TupleKind kind, size_t column,
                                  const ValueError& error) {
-  const Table& table = *relation.table->table;
-  return Status(error.code, fmt::format("table {}, column '{}'{}: {}", table.FullName(),
-                                        (*table.columns)[column].name,
-                                        kind == TupleKind::kNew ? "" : " (old row)", error.reason));
+  return Status(error.code,
+                fmt::format("table {}, column '{}'{}: {}", relation.rows.table->table->FullName(),
+                            relation.message.columns[column].name,
+                            kind == TupleKind::kNew ? "" : " (old row)", error.reason));
 }
 
 // A value that was not sent because it did not change: the old image may have it. False if not.
@@ -327,7 +350,6 @@ bool PgOutputDecoder::ReadUnchanged(const Relation& relation, TupleKind old_kind
 
 Status PgOutputDecoder::ReadTuple(MessageCursor& in, const Relation& relation, TupleKind kind,
                                   TupleKind old_kind, uint32_t old_row, TableChanges& changes) {
-  const Schema& schema = *changes.table->columns;
   RowBatch& rows = kind == TupleKind::kNew ? changes.new_rows : changes.old_rows;
   const auto row = static_cast<uint32_t>(rows.row_count());
   // The text may be longer than the row: that of bytes has two characters for each.
@@ -336,45 +358,65 @@ Status PgOutputDecoder::ReadTuple(MessageCursor& in, const Relation& relation, T
   if (!in.Read(count)) [[unlikely]] {
     return Cut();
   }
-  if (count != schema.size()) [[unlikely]] {
+  if (count != relation.rows.places.size()) [[unlikely]] {
     return Corruption(fmt::format("table {}: a row of {} columns, described with {}",
-                                  changes.table->FullName(), count, schema.size()));
+                                  changes.table->FullName(), count, relation.rows.places.size()));
   }
+  size_t bytes = 0;
   for (size_t i = 0; i < count; ++i) {
+    const uint32_t place = relation.rows.places[i];
     char state = 0;
     if (!in.Read(state)) [[unlikely]] {
       return Cut();
     }
     if (state == 't') [[likely]] {
-      MR_RETURN_IF_ERROR(ReadValue(in, relation, kind, i, rows.column(i)));
-      if (may_be_too_large && RowBytes(rows, row, i + 1) > kRowBytesMax) [[unlikely]] {
+      MR_RETURN_IF_ERROR(ReadValue(in, relation, kind, i, rows.column(place)));
+      if (may_be_too_large && (bytes += ValueBytes(rows.column(place), row)) > kRowBytesMax)
+          [[unlikely]] {
         return BadValue(relation, kind, i, kRowTooLarge);
       }
     } else if (state == 'n') {
-      if (kind == TupleKind::kNew && !schema[i].nullable) [[unlikely]] {
-        return FailedPrecondition(fmt::format(
-            "table {}: column '{}' was NOT NULL when the pipeline started and holds a NULL: "
-            "restart the pipeline",
-            changes.table->FullName(), schema[i].name));
-      }
-      if (kind != TupleKind::kNew && relation.names_row[i]) [[unlikely]] {
-        return FailedPrecondition(fmt::format(
-            "table {}: an old row came without key column '{}': a partition with another replica "
-            "identity than the table's, or a row older than the column; give the partition REPLICA "
-            "IDENTITY DEFAULT or FULL, and set the pipeline up again",
-            changes.table->FullName(), schema[i].name));
-      }
-      rows.column(i).AppendNull();
+      MR_RETURN_IF_ERROR(ReadNull(relation, kind, place, changes));
     } else if (state == 'u' && kind == TupleKind::kNew) {
-      if (!ReadUnchanged(relation, old_kind, old_row, i, changes)) {
-        rows.column(i).AppendNull();
-        changes.unchanged_toast.push_back({row, static_cast<uint32_t>(i)});
+      if (!ReadUnchanged(relation, old_kind, old_row, place, changes)) {
+        rows.column(place).AppendNull();
+        changes.unchanged_toast.push_back({row, place});
       }
     } else {
       return Corruption(fmt::format("table {}: a value of unknown form {:#04x}",
                                     changes.table->FullName(), static_cast<uint8_t>(state)));
     }
   }
+  for (const uint32_t place : relation.rows.absent) {
+    AppendFill(changes.table->fill.get(), place, 1, rows.column(place));
+  }
+  return Status::Ok();
+}
+
+Status PgOutputDecoder::ReadNull(const Relation& relation, TupleKind kind, uint32_t place,
+                                 TableChanges& changes) {
+  if (kind != TupleKind::kNew) {
+    if (relation.names_row[place]) [[unlikely]] {
+      return FailedPrecondition(fmt::format(
+          "table {}: an old row came without key column '{}': a partition with another replica "
+          "identity than the table's, or a row older than the column; give the partition REPLICA "
+          "IDENTITY DEFAULT or FULL, and set the pipeline up again",
+          changes.table->FullName(), (*changes.table->columns)[place].name));
+    }
+    changes.old_rows.column(place).AppendNull();
+    return Status::Ok();
+  }
+  if (!(*changes.table->columns)[place].nullable) [[unlikely]] {
+    const std::vector<uint32_t>& key = changes.table->primary_key;
+    if (std::find(key.begin(), key.end(), place) != key.end()) {
+      return Corruption(
+          fmt::format("table {}: a row with a NULL in its primary key", changes.table->FullName()));
+    }
+    Evolve(changes, resolver_.AllowNull(relation.rows.number, place)->table);
+    // The relation is of the earlier version: the next row looks at it anew.
+    ForgetResolutions();
+  }
+  changes.new_rows.column(place).AppendNull();
   return Status::Ok();
 }
 
@@ -386,7 +428,7 @@ Status PgOutputDecoder::DecodeRow(char type, MessageCursor& in, size_t size) {
   }
   if (!Keeps(*relation)) {
     in = MessageCursor({});
-    SkipChange();
+    SkipChange(*relation);
     return Status::Ok();
   }
   switch (type) {
@@ -482,7 +524,7 @@ Status PgOutputDecoder::DecodeTruncate(MessageCursor& in) {
       return error;
     }
     if (!Keeps(*relation)) {
-      SkipChange();
+      SkipChange(*relation);
     } else {
       AddChange(ChangesOf(*relation), ChangeOp::kTruncate, kNoRow, kNoRow, sizeof(uint32_t));
     }

@@ -13,7 +13,8 @@
 #include "millrace/common/result.h"
 #include "millrace/model/change_batch.h"
 #include "millrace/sources/postgres/message_cursor.h"
-#include "millrace/sources/postgres/source_table.h"
+#include "millrace/sources/postgres/relation_message.h"
+#include "millrace/sources/postgres/relation_resolver.h"
 #include "millrace/sources/postgres/value_parser.h"
 
 namespace millrace::sources::postgres {
@@ -44,8 +45,11 @@ bool ReadLogicalMessage(MessageCursor& in, LogicalMessage& message);
 //
 // Errors, after which RollBack() takes the transaction's rows out again and only StartStream() goes
 // on: kCorruption for bytes that pgoutput does not write; kInvalidArgument for a value that its
-// column cannot hold and for a row above kRowBytesMax; kFailedPrecondition for a row of a table
-// that is not as it was when the source connected. Sentences name table and column, never a value.
+// column cannot hold and for a row above kRowBytesMax; what the resolver says. Sentences name table
+// and column, never a value.
+//
+// A table whose columns change becomes a newer version at the first row that says so; what the
+// batch holds of it by then becomes rows of that version.
 //
 // Format: "Logical Replication Message Formats" in PostgreSQL's manual.
 class PgOutputDecoder {
@@ -54,7 +58,8 @@ class PgOutputDecoder {
   enum class Filter { kAll, kLookups, kNothing };
 
   // `lookups` are full names of tables: those of Filter::kLookups.
-  PgOutputDecoder(std::vector<SourceTable> tables, std::string slot,
+  // `resolver` knows the tables, and outlives the decoder.
+  PgOutputDecoder(RelationResolver& resolver, std::string slot,
                   const std::vector<std::string>& lookups);
 
   // A connection begins. Relation messages are forgotten: the server sends them again. The open
@@ -93,6 +98,11 @@ class PgOutputDecoder {
   // Hands it over and begins the next. REQUIRES: no rows are open.
   std::unique_ptr<ChangeBatch> TakeBatch();
 
+  // Tables may be of newer versions, or paused no more: the relations are looked at anew.
+  void ForgetResolutions();
+  // Row changes that were left out because their table is paused.
+  uint64_t paused_changes() const { return paused_changes_; }
+
   // Heartbeats of our slot whose transaction is complete.
   uint64_t heartbeats() const { return heartbeats_; }
   // A message that no transaction holds back.
@@ -101,14 +111,16 @@ class PgOutputDecoder {
  private:
   // A table as a Relation message described it.
   struct Relation {
-    uint64_t serial = 0;                 // of the message
-    const SourceTable* table = nullptr;  // null: published, but not of this pipeline
-    size_t table_index = 0;
+    uint64_t serial = 0;  // of the message
+    RelationMessage message;
+    // At the first row that uses it: a rolled back ALTER TABLE shows itself in a message too. The
+    // rest is empty before.
+    bool is_resolved = false;
+    ResolvedRelation rows;
     bool is_lookup = false;
-    Status misfit;  // why rows of it cannot be read
-    std::vector<AppendValueFn> parsers;
-    std::vector<bool> is_key;
-    std::vector<bool> names_row;  // an old image without it would not say which row it is
+    std::vector<AppendValueFn> parsers;  // of each column of the message
+    std::vector<bool> is_key;            // of each column of the table
+    std::vector<bool> names_row;         // an old image without it would not say which row it is
   };
   enum class TupleKind { kNew, kOldKey, kOldFull };
 
@@ -123,18 +135,20 @@ class PgOutputDecoder {
   // The relation that a row message names, or null with the Status in `error`.
   const Relation* FindRelation(MessageCursor& in, Status& error);
   bool Keeps(const Relation& relation) const {
-    return relation.table != nullptr &&
+    return relation.rows.table != nullptr &&
            (filter_ == Filter::kAll || (filter_ == Filter::kLookups && relation.is_lookup));
   }
   bool IsHeartbeat(const LogicalMessage& message) const {
     return message.prefix == kHeartbeatPrefix && message.content == slot_;
   }
+  Status ResolveRelation(Relation& relation);
   void ForgetOpenRelations();
   void AddOpenRows();
   TableChanges& ChangesOf(const Relation& relation);
   // Appends a tuple to `rows`. `old_row` is the old image of a new tuple, or kNoRow.
   Status ReadTuple(MessageCursor& in, const Relation& relation, TupleKind kind, TupleKind old_kind,
                    uint32_t old_row, TableChanges& changes);
+  Status ReadNull(const Relation& relation, TupleKind kind, uint32_t place, TableChanges& changes);
   Status ReadValue(MessageCursor& in, const Relation& relation, TupleKind kind, size_t column,
                    Column& to);
   static Status BadValue(const Relation& relation, TupleKind kind, size_t column,
@@ -144,10 +158,13 @@ class PgOutputDecoder {
   void AddChange(TableChanges& changes, ChangeOp op, uint32_t new_row, uint32_t old_row,
                  size_t bytes);
   // A row change of the transaction that is not kept: it still counts.
-  void SkipChange() { ++ordinal_; }
+  void SkipChange(const Relation& relation) {
+    ++ordinal_;
+    paused_changes_ += relation.rows.is_paused && filter_ == Filter::kAll ? 1 : 0;
+  }
 
   // Constant after construction.
-  const std::vector<SourceTable> tables_;
+  RelationResolver& resolver_;
   const std::string slot_;
   const std::set<std::string, std::less<>> lookups_;
 
@@ -156,6 +173,7 @@ class PgOutputDecoder {
   // sent in; it takes what it sent last to be what we know.
   std::unordered_map<uint32_t, Relation> relations_;
   uint64_t heartbeats_ = 0;
+  uint64_t paused_changes_ = 0;
 
   // Of the open batch.
   std::unique_ptr<ChangeBatch> batch_;

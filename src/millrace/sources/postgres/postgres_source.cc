@@ -19,13 +19,17 @@ using std::chrono::milliseconds;
 // How long an old connection of ours may still hold a slot that is to be dropped.
 constexpr milliseconds kDropSlotWait{5'000};
 constexpr milliseconds kLockTimeout{10'000};
+// How often the catalog is compared where no heartbeats are written.
+constexpr milliseconds kCompareInterval{10'000};
 // How long the stream is waited for while rows may arrive beside it.
 constexpr milliseconds kSnapshotPoll{5};
 
 }  // namespace
 
 PostgresSource::PostgresSource(PostgresSourceConfig config, telemetry::Logger log)
-    : config_(std::move(config)), log_(log.With("slot", config_.slot)) {
+    : config_(std::move(config)),
+      log_(log.With("slot", config_.slot)),
+      registry_([this](const auto& tables) { return ReadCatalog(tables); }, log_) {
   MutexLock lock(mu_);
   status_.slot = config_.slot;
 }
@@ -38,7 +42,42 @@ Result<std::unique_ptr<pg::Connection>> PostgresSource::Open(bool is_replication
                                                .lock_timeout = kLockTimeout});
 }
 
-Status PostgresSource::Connect(const SourceState&) {
+Result<CatalogMoment> PostgresSource::ReadCatalog(const std::vector<SourceTablePtr>& tables) {
+  if (catalog_ == nullptr) {
+    MR_ASSIGN_OR_RETURN(catalog_, Open(false));
+  }
+  Result<CatalogMoment> moment = LoadMoment(*catalog_, config_, tables);
+  if (!moment.ok()) {
+    catalog_.reset();
+  }
+  return moment;
+}
+
+void PostgresSource::CompareCatalog() {
+  const auto now = std::chrono::steady_clock::now();
+  if (now >= next_compare_) {
+    next_compare_ = now + (config_.heartbeat_interval.count() > 0 ? config_.heartbeat_interval
+                                                                  : kCompareInterval);
+    if (const Status read = registry_.ReadCatalog(); !read.ok()) {
+      log_.Warn("The catalog cannot be compared, will try again", {{"error", read}});
+    }
+  }
+  if (!reader_->is_within() && !reader_->has_large() &&
+      registry_.PassedCatalog(stream_->decoded_end())) {
+    reader_->ForgetResolutions();
+  }
+}
+
+void PostgresSource::PublishTables() {
+  std::vector<TablePtr> tables;
+  for (const SourceTablePtr& table : registry_.tables()) {
+    tables.push_back(table->table);
+  }
+  MutexLock lock(mu_);
+  tables_ = std::move(tables);
+}
+
+Status PostgresSource::Connect(const SourceState& state) {
   Close();
   const Status status = [&]() -> Status {
     MR_ASSIGN_OR_RETURN(control_, Open(false));
@@ -46,15 +85,17 @@ Status PostgresSource::Connect(const SourceState&) {
     if (!report.errors.empty()) {
       return report.errors.front();
     }
-    source_tables_.clear();
-    std::vector<TablePtr> tables;
+    std::vector<SourceTable> in_catalog;
     for (CatalogTable& entry : report.catalog.tables) {
-      tables.push_back(entry.source.table);
-      source_tables_.push_back(std::move(entry.source));
+      in_catalog.push_back(std::move(entry.source));
     }
+    MR_RETURN_IF_ERROR(registry_.Load(std::move(in_catalog), state));
+    source_tables_.clear();
+    for (const SourceTablePtr& table : registry_.tables()) {
+      source_tables_.push_back(*table);
+    }
+    PublishTables();
     phase_ = Phase::kConnected;
-    MutexLock lock(mu_);
-    tables_ = std::move(tables);
     return Status::Ok();
   }();
   PublishStatus(status);
@@ -76,7 +117,9 @@ Result<std::vector<SourceTable>> PostgresSource::TablesInOrder() const {
       return InvalidArgument(
           fmt::format("{} is to be read, which is no table of the source", name));
     }
-    tables.push_back(*found);
+    if (found->paused.empty()) {
+      tables.push_back(*found);
+    }
   }
   return tables;
 }
@@ -90,8 +133,9 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
     notes_ = state.notes;
     MR_ASSIGN_OR_RETURN(replication_, Open(true));
     MR_ASSIGN_OR_RETURN(const SystemInfo system, IdentifySystem(*replication_));
+    paused_changes_ += reader_ == nullptr ? 0 : reader_->paused_changes();
     reader_ = std::make_unique<TransactionReader>(
-        TransactionReader::Options{.tables = source_tables_,
+        TransactionReader::Options{.resolver = &registry_,
                                    .slot = config_.slot,
                                    .lookups = roles.lookups,
                                    .staging_directory = config_.staging_directory,
@@ -163,9 +207,13 @@ Status PostgresSource::PollSlot(milliseconds wait) {
 Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
   MR_ASSIGN_OR_RETURN(const pg::QueryResult row, control_->Exec("SELECT pg_current_snapshot()"));
   MR_ASSIGN_OR_RETURN(const XidSnapshot now, XidSnapshot::Parse(row.Text(0, 0)));
-  MR_ASSIGN_OR_RETURN(const std::vector<SourceNote> plan,
+  MR_ASSIGN_OR_RETURN(std::vector<SourceNote> plan,
                       PlanProgress(notes_, source_tables_, config_.snapshot_mode, now));
   if (is_fresh || !plan.empty()) {
+    // What is read anew, and what it looks like, become durable together.
+    for (SourceNote& note : registry_.TakeNotes()) {
+      plan.push_back(std::move(note));
+    }
     MR_RETURN_IF_ERROR(store_->BeginStreaming(start, plan));
     for (const SourceNote& note : plan) {
       if (note.text.has_value()) {
@@ -203,6 +251,10 @@ Status PostgresSource::Step(milliseconds wait) {
     case Phase::kStreaming:
       MR_RETURN_IF_ERROR(
           stream_->Poll(snapshot_->is_active() ? std::min(wait, kSnapshotPoll) : wait));
+      if (must_start_again_) {
+        return Unavailable("a table has other columns now, and is read on with them");
+      }
+      CompareCatalog();
       MR_RETURN_IF_ERROR(BeginReadingAgain());
       return snapshot_->Poll();
     case Phase::kClosed:
@@ -238,9 +290,10 @@ Source::PendingBatch PostgresSource::Pending() const {
   if (snapshot_ != nullptr && (snapshot_->has_part() || HasSnapshotRows())) {
     pending.can_take = true;
     pending.since = {};  // readers wait for it
-  } else if (pending.rows == 0 && stream_->idle_position().has_value()) {
+  } else if (const bool has_news = registry_.has_news() && !reader_->has_large();
+             pending.rows == 0 && (has_news || stream_->idle_position().has_value())) {
     pending.can_take = true;
-    pending.position_only = true;
+    pending.position_only = !has_news;
     pending.since = std::chrono::steady_clock::now();
   }
   return pending;
@@ -258,7 +311,12 @@ Result<std::unique_ptr<ChangeBatch>> PostgresSource::Take() {
   }
   // A part that is not the last has the position before its transaction, which may be an idle one.
   batch->end.end_lsn = std::max(batch->end.end_lsn, stream_->taken());
-  MR_RETURN_IF_ERROR(snapshot_->Finish(*batch));
+  must_start_again_ |=
+      registry_.HasNewsOf([this](const std::string& table) { return snapshot_->IsReading(table); });
+  MR_RETURN_IF_ERROR(snapshot_->Finish(*batch, /*joins=*/!must_start_again_));
+  if (registry_.Complete(*batch)) {
+    PublishTables();
+  }
   stream_->Taken(batch->end.end_lsn);
   return batch;
 }
@@ -317,7 +375,12 @@ Status PostgresSource::BeginReadingAgain() {
 }
 
 void PostgresSource::PublishStatus(const Status& status) {
+  std::vector<PausedTable> paused;
+  for (auto& [table, reason] : registry_.Paused()) {
+    paused.push_back({std::move(table), std::move(reason)});
+  }
   MutexLock lock(mu_);
+  status_.paused_tables = std::move(paused);
   status_.connected = phase_ != Phase::kClosed && status.ok();
   if (snapshot_ != nullptr) {
     status_.snapshot_running = false;
@@ -331,6 +394,7 @@ void PostgresSource::PublishStatus(const Status& status) {
     status_.received_lsn = std::max(status_.received_lsn, stream_->received());
     status_.keepalive_seen = stream_->keepalive_seen();
     status_.heartbeat_seen = stream_->heartbeat_seen();
+    status_.paused_changes = paused_changes_ + reader_->paused_changes();
     if (reader_->last_commit_ts() != 0) {
       status_.last_commit_ts = reader_->last_commit_ts();
     }
@@ -369,6 +433,8 @@ void PostgresSource::Close() {
   snapshot_.reset();
   replication_.reset();
   control_.reset();
+  catalog_.reset();
+  must_start_again_ = false;
   phase_ = Phase::kClosed;
   confirmed_ = 0;
   MutexLock lock(mu_);

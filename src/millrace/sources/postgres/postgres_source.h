@@ -15,6 +15,7 @@
 #include "millrace/sources/postgres/replication_stream.h"
 #include "millrace/sources/postgres/slot.h"
 #include "millrace/sources/postgres/snapshot_coordinator.h"
+#include "millrace/sources/postgres/table_registry.h"
 #include "millrace/sources/postgres/transaction_reader.h"
 #include "millrace/sources/source.h"
 #include "millrace/telemetry/log.h"
@@ -66,6 +67,10 @@ class PostgresSource final : public Source {
   Status StartStreaming(SourcePosition start, bool is_fresh);
   Status Step(std::chrono::milliseconds wait);
   void PublishStatus(const Status& status);
+  Result<CatalogMoment> ReadCatalog(const std::vector<SourceTablePtr>& tables);
+  // Looks now and then whether the catalog shows changes of tables to which nobody writes.
+  void CompareCatalog();
+  void PublishTables();
 
   // Constant after construction.
   const PostgresSourceConfig config_;
@@ -73,7 +78,12 @@ class PostgresSource final : public Source {
 
   // Used by the capture thread only.
   Phase phase_ = Phase::kClosed;
-  std::vector<SourceTable> source_tables_;
+  TableRegistry registry_;
+  std::unique_ptr<pg::Connection> catalog_;  // made when it is needed
+  std::chrono::steady_clock::time_point next_compare_;
+  std::vector<SourceTable> source_tables_;  // as they were when the source connected
+  bool must_start_again_ = false;           // a table that is being read has changed
+  uint64_t paused_changes_ = 0;             // of earlier readers
   SourceStateStore* store_ = nullptr;
   TableRoles roles_;
   std::map<std::string, std::string, std::less<>> notes_;  // that are durable

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "millrace/common/result.h"
-#include "millrace/sources/postgres/source_table.h"
 
 namespace millrace::sources::postgres {
 
@@ -18,19 +17,19 @@ struct RelationMessage {
     std::string name;
     uint32_t type_oid = 0;
     int32_t typmod = -1;
+
+    bool operator==(const Column&) const = default;
   };
   uint32_t oid = 0;
   std::string schema;
   std::string name;
   char replica_identity = 'd';
   std::vector<Column> columns;
+
+  bool operator==(const RelationMessage&) const = default;
 };
 
 // Reads the message behind its type byte. kCorruption if it is cut or longer than it says.
 Result<RelationMessage> ParseRelationMessage(std::string_view body);
-
-// Whether rows of `relation` are rows of `table` as this source knows it. kFailedPrecondition with
-// what changed and the remedy if not: this version does not follow changes of a table's columns.
-Status CheckSameShape(const SourceTable& table, const RelationMessage& relation);
 
 }  // namespace millrace::sources::postgres

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -54,6 +55,8 @@ class ReplicationStream {
   // A position beyond everything that was taken, with nothing under way before it; at most one a
   // second, and at once when the server waits for it.
   std::optional<Lsn> idle_position() const;
+  // Everything before it has been decoded.
+  Lsn decoded_end() const { return std::max(reader_.end_lsn(), keepalive_end_); }
   // The pending batch, or a position, was handed over; it ends at `end`.
   void Taken(Lsn end);
   // The end of the newest that was.

@@ -50,7 +50,13 @@ bool SnapshotCoordinator::HasRowsFor(Lsn at) const {
          });
 }
 
-Status SnapshotCoordinator::Finish(ChangeBatch& batch) {
+bool SnapshotCoordinator::IsReading(const std::string& full_name) const {
+  return std::any_of(tables_.begin(), tables_.end(), [&](const TableEntry& entry) {
+    return entry.source.table->FullName() == full_name;
+  });
+}
+
+Status SnapshotCoordinator::Finish(ChangeBatch& batch, bool joins) {
   if (!is_active()) {
     return Status::Ok();
   }
@@ -58,7 +64,7 @@ Status SnapshotCoordinator::Finish(ChangeBatch& batch) {
   if (part_pass_.has_value()) {
     return Status::Ok();
   }
-  if (!batch.part.has_value()) {
+  if (joins && !batch.part.has_value()) {
     Join(batch);
     MR_RETURN_IF_ERROR(JoinStaged(batch));
   }

@@ -455,9 +455,6 @@ Status SnapshotCoordinator::EndPiece(ReaderEntry& entry) {
     entry.backoff.Reset();
     return Status::Ok();
   }
-  if (status.code() == Code::kNotFound) {
-    return Unavailable(status.message());
-  }
   if (status.code() != Code::kUnavailable && status.code() != Code::kTimedOut) {
     return status;
   }

@@ -35,8 +35,8 @@ namespace millrace::sources::postgres {
 //
 // Threads: the capture thread; the readers have theirs.
 //
-// Errors: those of values and privileges, and kUnavailable if a table is not what it was when the
-// source connected. Broken connections of readers are tried again here.
+// Errors: those of values and privileges. Broken connections of readers are tried again here, as
+// are tables that were altered: the source starts again once the stream has come to that.
 class SnapshotCoordinator {
  public:
   // `beat` has a logical message written soon, so that the stream passes the end of the WAL.
@@ -63,7 +63,10 @@ class SnapshotCoordinator {
   bool HasRowsFor(Lsn at) const;
   // Completes a batch that the stream gives: takes out what pieces show, adds rows that join at its
   // end, and the notes. To be called for each batch, in order.
-  Status Finish(ChangeBatch& batch);
+  // Without `joins` rows wait for a later batch.
+  Status Finish(ChangeBatch& batch, bool joins);
+  // The table is not complete.
+  bool IsReading(const std::string& full_name) const;
 
   // A table without a key order is being handed over: NextPart() before the next batch.
   bool has_part() const { return emission_.has_value(); }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,8 +12,20 @@
 
 namespace millrace::sources::postgres {
 
-// A table of the pipeline as the catalog had it when the source connected, with what only this
-// source needs to know of it. Immutable once made.
+// What this source knows of a column besides what the engine does.
+struct SourceColumn {
+  int attnum = 0;
+  bool is_dropped = false;
+  // PostgreSQL's text of what rows from before the column hold; nothing: NULL.
+  std::optional<std::string> missing;
+  // The transaction that wrote the column's row of the catalog last: tells that something changed.
+  uint32_t catalog_xid = 0;
+
+  bool operator==(const SourceColumn&) const = default;
+};
+
+// One version of a table of the pipeline, as the stream knows it, with what only this source needs
+// to know of it. Immutable once made.
 struct SourceTable {
   TablePtr table;
   // The catalog's types, one for each of table->columns.
@@ -26,6 +41,14 @@ struct SourceTable {
   std::string row_filter;
   // A column that COPY of a table does not give: generated, and published all the same.
   bool has_generated_column = false;
+  // One for each of table->columns. Empty: numbered from 1 in their order.
+  std::vector<SourceColumn> columns;
+  // The highest number that a column has ever had: numbers are never given again.
+  int attnum_max = 0;
+  // The file that holds the rows: another one tells that they were written anew.
+  uint32_t file_node = 0;
+  // Why its changes are left out, and what to do: one sentence. Empty: they are not.
+  std::string paused;
 
   // The columns by which a row is known in every image of it: the primary key, or the identity
   // index where old images have only that. Empty: none.
@@ -33,6 +56,7 @@ struct SourceTable {
     return table->OldImagesLackKey() ? table->identity_index : table->primary_key;
   }
 };
+using SourceTablePtr = std::shared_ptr<const SourceTable>;
 
 // The table as a SELECT or LOCK TABLE has to name it: without the rows of children, with those of
 // partitions. To read what is published, row_filter has to stand in the WHERE clause.

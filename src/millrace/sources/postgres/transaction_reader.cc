@@ -33,7 +33,7 @@ TimestampMicros FromPostgres(uint64_t micros) {
 TransactionReader::TransactionReader(Options options)
     : options_(std::move(options)),
       stage_(options_.staging_directory, options_.staged_memory_max),
-      decoder_(options_.tables, options_.slot, options_.lookups) {}
+      decoder_(*options_.resolver, options_.slot, options_.lookups) {}
 
 Status TransactionReader::StartStream(SourcePosition start) {
   start_ = start;

@@ -35,7 +35,7 @@ namespace millrace::sources::postgres {
 class TransactionReader {
  public:
   struct Options {
-    std::vector<SourceTable> tables;
+    RelationResolver* resolver = nullptr;  // knows the tables, and outlives the reader
     std::string slot;
     std::vector<std::string> lookups;  // TableRoles::lookups
     std::string staging_directory;
@@ -79,6 +79,9 @@ class TransactionReader {
   Lsn end_lsn() const { return end_lsn_; }
   TimestampMicros last_commit_ts() const { return last_commit_ts_; }
   uint64_t heartbeats() const { return decoder_.heartbeats(); }
+  // See PgOutputDecoder.
+  void ForgetResolutions() { decoder_.ForgetResolutions(); }
+  uint64_t paused_changes() const { return decoder_.paused_changes(); }
   // Of the open transactions.
   size_t staged_memory() const { return stage_.memory_size(); }
 

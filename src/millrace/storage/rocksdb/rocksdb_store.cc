@@ -106,7 +106,7 @@ Result<StreamPtr> RocksDbStore::OpenStream(const Stream& stream) {
     if (it != newest_streams_.end()) {
       const Stream& newest = *it->second;
       if (*newest.columns == *stream.columns && newest.key == stream.key &&
-          newest.append_only == stream.append_only) {
+          newest.append_only == stream.append_only && newest.table == stream.table) {
         return it->second;
       }
       opened->id = newest.id;

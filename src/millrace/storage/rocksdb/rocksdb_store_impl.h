@@ -34,6 +34,7 @@ class RocksDbStore final : public Store {
   Status BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) override;
   Result<StateTableId> OpenStateTable(std::string_view name) override;
   Result<StreamPtr> OpenStream(const Stream& stream) override;
+  StreamPtr FindStream(StreamId id, SchemaVersion version) const override;
   Result<std::vector<std::optional<std::string>>> GetState(
       StateTableId table, std::span<const std::string> keys) override;
   std::unique_ptr<StateCursor> ScanState(StateTableId table) override;
@@ -82,7 +83,6 @@ class RocksDbStore final : public Store {
   // Decodes the value of an output key, which begins with the log's bytes before it.
   Result<OutputRecord> DecodeRecord(rocksdb::Slice value) const;
   Result<OutputRecord> ReadOutputFromDisk(Offset offset, Offset readable_end);
-  StreamPtr FindStream(StreamId id, SchemaVersion version) const;
   Offset ReadableEndLocked() const MR_REQUIRES(mu_);
 
   // Constant after Load().

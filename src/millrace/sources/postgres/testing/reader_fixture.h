@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include "millrace/sources/postgres/testing/fixed_tables.h"
 #include "millrace/sources/postgres/testing/pgoutput_builder.h"
 #include "millrace/sources/postgres/transaction_reader.h"
 
@@ -61,24 +62,26 @@ inline std::string RelationOf(uint32_t oid, char identity = 'd') {
   }
 }
 
-// Tables shop.items and shop.notes, of which notes is a lookup.
-inline TransactionReader::Options ReaderOptions(
-    ReplicaIdentity identity = ReplicaIdentity::kDefault) {
-  return {.tables = {MakeTable(kItems, "items", kItemColumns, identity),
-                     MakeTable(kNotes, "notes", kNoteColumns)},
-          .slot = "my_slot",
+// Of tables of which shop.notes is a lookup.
+inline TransactionReader::Options ReaderOptions() {
+  return {.slot = "my_slot",
           .lookups = {"shop.notes"},
           .batch_rows_max = 16'384,
           .batch_bytes_max = size_t{8} << 20};
 }
 
-// A reader of a stream that begins at LSN 100, with a staging directory of its own.
+// A reader of a stream of shop.items and shop.notes that begins at LSN 100, with a staging
+// directory of its own.
 class ReaderFixture : public ::testing::Test {
  protected:
-  explicit ReaderFixture(TransactionReader::Options options = ReaderOptions())
+  explicit ReaderFixture(TransactionReader::Options options = ReaderOptions(),
+                         ReplicaIdentity identity = ReplicaIdentity::kDefault)
       : directory_(std::filesystem::temp_directory_path() /
                    fmt::format("millrace_staging_{}", getpid())),
+        tables_({MakeTable(kItems, "items", kItemColumns, identity),
+                 MakeTable(kNotes, "notes", kNoteColumns)}),
         options_([&] {
+          options.resolver = &tables_;
           options.staging_directory = directory_.string();
           return options;
         }()),
@@ -105,6 +108,7 @@ class ReaderFixture : public ::testing::Test {
   }
 
   const std::filesystem::path directory_;
+  FixedTables tables_;
   const TransactionReader::Options options_;
   TransactionReader reader_;
 };

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sinks/clickhouse/clickhouse_alter.h"
+
+#include <bit>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "millrace/model/evolution.h"
+#include "millrace/model/json_text.h"
+#include "millrace/sinks/clickhouse/value_range.h"
+
+namespace millrace::sinks::clickhouse {
+
+namespace {
+
+std::string TextOf(const Column& column, size_t row) {
+  Buffer text;
+  if (column.type().is_varlen()) {
+    text.Append(column.Text(row));
+  } else {
+    TextWriterOf(column.type())(column, row, text);
+  }
+  return std::string(text.view());
+}
+
+std::string ListExpression(const Column& column, size_t row) {
+  std::string list = "[";
+  const auto [begin, end] = column.ListRange(row);
+  for (size_t i = begin; i < end; ++i) {
+    list += i == begin ? "" : ", ";
+    list += ValueExpression(column.child(), i, /*as_string=*/false);
+  }
+  return list + "]";
+}
+
+class Alteration {
+ public:
+  Alteration(const TableNeed& need, const std::vector<StreamPtr>& earlier, TableFacts facts)
+      : need_(need), earlier_(earlier), facts_(std::move(facts)) {}
+
+  Result<std::vector<std::string>> Statements() {
+    // Names first: a column that is added may have the former name of another.
+    for (size_t i = 0; i < need_.stream->columns->size(); ++i) {
+      MR_RETURN_IF_ERROR(Rename(i));
+    }
+    for (size_t i = 0; i < need_.stream->columns->size(); ++i) {
+      if (!facts_.columns.contains(need_.columns[i].name)) {
+        Add(i);
+      } else {
+        MR_RETURN_IF_ERROR(Retype(i));
+      }
+    }
+    return std::move(statements_);
+  }
+
+ private:
+  void Alter(std::string command) {
+    statements_.push_back(fmt::format("ALTER TABLE {} {}", need_.QualifiedName(), command));
+  }
+
+  Status Refuse(const std::string& column, std::string_view change) const {
+    return FailedPrecondition(fmt::format(
+        "column '{}' of table {} {} in the source, and it is in the table's {} key, which "
+        "ClickHouse does not change: rename or drop the table and rebuild what the sink holds "
+        "in a new data_dir, or undo the change in the source",
+        column, need_.QualifiedName(), change,
+        facts_.columns.at(column).is_in_sorting_key ? "sorting" : "partition"));
+  }
+
+  bool IsKey(const std::string& column) const {
+    const TableFacts::Column& facts = facts_.columns.at(column);
+    return facts.is_in_sorting_key || facts.is_in_partition_key;
+  }
+
+  // Only columns of a table keep their place under another name.
+  Status Rename(size_t place) {
+    const std::string& name = need_.columns[place].name;
+    if (need_.stream->table.empty() || facts_.columns.contains(name)) {
+      return Status::Ok();
+    }
+    for (const StreamPtr& version : earlier_) {
+      const int at = need_.stream->FindInEarlier(*version, place);
+      if (at < 0 || version->table != need_.stream->table) {
+        continue;
+      }
+      const std::string former = (*version->columns)[static_cast<size_t>(at)].name;
+      const auto found = facts_.columns.find(former);
+      if (found == facts_.columns.end()) {
+        continue;
+      }
+      if (IsKey(former)) {
+        return Refuse(former, fmt::format("is called '{}'", name));
+      }
+      Alter(fmt::format("RENAME COLUMN {} TO {}", QuoteIdentifier(former), QuoteIdentifier(name)));
+      const TableFacts::Column facts = found->second;
+      facts_.columns.erase(found);
+      facts_.columns.emplace(name, facts);
+      return Status::Ok();
+    }
+    return Status::Ok();
+  }
+
+  bool WasThere(size_t place) const {
+    for (const StreamPtr& version : earlier_) {
+      if (need_.stream->FindInEarlier(*version, place) < 0) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  // A column that every version has is missing because someone dropped it.
+  void Add(size_t place) {
+    if (need_.stream->table.empty() || WasThere(place)) {
+      return;
+    }
+    AddColumn(place);
+  }
+
+  void AddColumn(size_t place) {
+    const ColumnNeed& column = need_.columns[place];
+    std::string definition =
+        fmt::format("ADD COLUMN IF NOT EXISTS {} {}", QuoteIdentifier(column.name), column.type);
+    if (const RowBatch* fill = need_.stream->fill.get();
+        fill != nullptr && !fill->column(place).IsNull(0)) {
+      definition +=
+          " DEFAULT " + ValueExpression(fill->column(place), 0, need_.IsString(column.name));
+    }
+    if (place != 0 && facts_.columns.contains(need_.columns[place - 1].name)) {
+      definition += " AFTER " + QuoteIdentifier(need_.columns[place - 1].name);
+    }
+    Alter(std::move(definition));
+    facts_.columns.emplace(column.name, TableFacts::Column{.type = column.type});
+  }
+
+  Status Retype(size_t place) {
+    const ColumnNeed& column = need_.columns[place];
+    const TableFacts::Column& facts = facts_.columns.at(column.name);
+    if (TypeHolds(facts.type, column.type, column.is_instant)) {
+      return Status::Ok();
+    }
+    for (const StreamPtr& version : earlier_) {
+      const int at = need_.stream->FindInEarlier(*version, place);
+      if (at < 0) {
+        continue;
+      }
+      const Field& field = (*version->columns)[static_cast<size_t>(at)];
+      const bool as_string = need_.IsString(column.name);
+      const bool nullable =
+          field.nullable || (!as_string && ReplacesWithNull(*version, static_cast<size_t>(at),
+                                                            need_.stream->out_of_range));
+      if (!IsSameType(facts.type, ColumnType(field.type, nullable, as_string, need_.naive_zone))) {
+        continue;
+      }
+      if (IsKey(column.name)) {
+        return Refuse(column.name, "has another type");
+      }
+      if (Widens(field.type, (*need_.stream->columns)[place].type)) {
+        Alter(fmt::format("MODIFY COLUMN {} {}", QuoteIdentifier(column.name), column.type));
+      } else if (!need_.stream->table.empty()) {
+        Alter("DROP COLUMN " + QuoteIdentifier(column.name));
+        facts_.columns.erase(column.name);
+        AddColumn(place);
+      }
+      return Status::Ok();
+    }
+    return Status::Ok();
+  }
+
+  const TableNeed& need_;
+  const std::vector<StreamPtr>& earlier_;
+  TableFacts facts_;  // as the statements leave it
+  std::vector<std::string> statements_;
+};
+
+}  // namespace
+
+std::string ValueExpression(const Column& column, size_t row, bool as_string) {
+  const DataType& type = column.type();
+  if (column.IsNull(row)) {
+    return "NULL";
+  }
+  if (as_string) {
+    return QuoteString(TextOf(column, row));
+  }
+  switch (type.kind) {
+    case TypeKind::kFloat32:
+      return fmt::format("reinterpretAsFloat32(toUInt32({}))",
+                         std::bit_cast<uint32_t>(column.Value<float>(row)));
+    case TypeKind::kFloat64:
+      return fmt::format("reinterpretAsFloat64(toUInt64({}))",
+                         std::bit_cast<uint64_t>(column.Value<double>(row)));
+    case TypeKind::kTimestamp:
+    case TypeKind::kTimestampTz:
+      return fmt::format("fromUnixTimestamp64Micro(toInt64({}), 'UTC')",
+                         column.Value<int64_t>(row));
+    case TypeKind::kList:
+      return ListExpression(column, row);
+    case TypeKind::kTime:
+    case TypeKind::kInterval:
+    case TypeKind::kText:
+    case TypeKind::kEnum:
+    case TypeKind::kJson:
+    case TypeKind::kBytes:
+      return QuoteString(TextOf(column, row));
+    default:
+      return fmt::format("CAST({} AS {})", QuoteString(TextOf(column, row)),
+                         ColumnType(type, false, false, ""));
+  }
+}
+
+Result<std::vector<std::string>> AlterTableSql(const TableNeed& need,
+                                               const std::vector<StreamPtr>& earlier,
+                                               TableFacts facts) {
+  if (earlier.empty()) {
+    return std::vector<std::string>();
+  }
+  return Alteration(need, earlier, std::move(facts)).Statements();
+}
+
+}  // namespace millrace::sinks::clickhouse

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "millrace/sources/postgres/catalog.h"
+#include "millrace/sources/postgres/source_table.h"
+
+namespace millrace::sources::postgres {
+
+// A version of a table while it is made out of an earlier one, step by step. A step that cannot be
+// followed pauses the table; the first sentence stands, and the version stays as it was.
+class TableDraft {
+ public:
+  explicit TableDraft(const SourceTablePtr& known);
+
+  size_t size() const { return columns_.size(); }
+  Field& field(size_t place) { return columns_[place]; }
+  SourceColumn& column(size_t place) { return source_.columns[place]; }
+  const Table& table() const { return table_; }
+  SourceTable& source() { return source_; }
+  // The column that has this number, unless it is dropped.
+  std::optional<size_t> FindPlace(int attnum) const;
+
+  void Pause(std::string_view what_happened);
+  bool is_paused() const { return !source_.paused.empty(); }
+
+  void Drop(size_t place);
+  void Rename(size_t place, const std::string& name);
+  void Retype(size_t place, const ColumnTypeFacts& type);
+  // A column behind the last one.
+  void Add(const Field& field, const ColumnTypeFacts& type, const SourceColumn& column,
+           bool toastable);
+
+  // Pauses if rows may hold other values although no row event said so: the file was written anew,
+  // and a column was altered by more than what the steps so far did.
+  void CheckRewritten(const CatalogTable& now);
+  // Takes keys and identity from the catalog; `identity` where the stream says it itself.
+  void TakeKeys(const CatalogTable& now, std::optional<ReplicaIdentity> identity);
+  // What the catalog says besides names, types and keys.
+  void TakeFacts(const CatalogTable& now);
+
+  // The version; the one that it was made from if nothing changed.
+  SourceTablePtr Finish();
+
+ private:
+  bool HasName(const std::string& name) const;
+  bool IsSameShape() const;
+  void FinishTable(std::shared_ptr<const RowBatch> fill);
+  std::shared_ptr<const RowBatch> MakeFill();
+
+  const SourceTablePtr known_;
+  Table table_;
+  SourceTable source_;
+  Schema columns_;
+  std::set<size_t> renamed_;
+  std::set<size_t> retyped_;
+};
+
+// What the columns hold in rows that were made before them, out of PostgreSQL's texts; null if all
+// is NULL. Nothing, with the column's place in `unreadable`, if one of them cannot be read.
+std::shared_ptr<const RowBatch> ReadFill(const SchemaPtr& schema,
+                                         const std::vector<SourceColumn>& columns,
+                                         std::optional<size_t>& unreadable);
+
+}  // namespace millrace::sources::postgres

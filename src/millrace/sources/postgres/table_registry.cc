@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sources/postgres/table_registry.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "millrace/model/evolution.h"
+
+namespace millrace::sources::postgres {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kVisiblePoll{20};
+// Of one transaction, for its second pass.
+constexpr size_t kKnownMax = 64;
+
+std::string NoteName(const Table& table) { return "table/" + table.FullName(); }
+
+// Tables that are made by hand number their columns in order.
+void NumberColumns(SourceTable& table) {
+  if (!table.columns.empty()) {
+    return;
+  }
+  for (size_t i = 0; i < table.types.size(); ++i) {
+    table.columns.push_back({.attnum = static_cast<int>(i) + 1});
+  }
+  table.attnum_max = static_cast<int>(table.types.size());
+}
+
+}  // namespace
+
+TableRegistry::TableRegistry(ReadCatalogFn read_catalog, telemetry::Logger log,
+                             milliseconds visible_wait)
+    : read_catalog_(std::move(read_catalog)), log_(std::move(log)), visible_wait_(visible_wait) {}
+
+Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& state) {
+  tables_.clear();
+  known_.clear();
+  ahead_.reset();
+  notes_.clear();
+  is_changed_.assign(tables.size(), false);
+  for (SourceTable& table : tables) {
+    NumberColumns(table);
+    const std::string name = NoteName(*table.table);
+    const auto note = state.notes.find(name);
+    // Before the first position nothing has been streamed: tables are as they are.
+    if (!state.position.has_value() || note == state.notes.end()) {
+      notes_.push_back({name, FormatTableNote(table)});
+      tables_.push_back(std::make_shared<const SourceTable>(std::move(table)));
+      continue;
+    }
+    Result<SourceTable> known = ParseTableNote(note->second);
+    if (!known.ok()) {
+      return known.status().WithContext(fmt::format("table {}", table.table->FullName()));
+    }
+    tables_.push_back(TakeUp(*std::move(known), table));
+    if (!tables_.back()->paused.empty()) {
+      log_.Warn("Table is paused", {{"reason", tables_.back()->paused}});
+    }
+  }
+  return Status::Ok();
+}
+
+SourceTablePtr TableRegistry::TakeUp(SourceTable known, const SourceTable& now) {
+  if (known.table->oid != now.table->oid) {
+    SourceTablePtr next = FollowReadAgain(std::make_shared<const SourceTable>(std::move(known)),
+                                          {.source = now, .all_columns = {}});
+    log_.Info("Table was made anew, it is read again", {{"table", next->table->FullName()}});
+    notes_.push_back({NoteName(*next->table), FormatTableNote(*next)});
+    return next;
+  }
+  // What no row depends on is as it is now.
+  known.is_partitioned = now.is_partitioned;
+  known.partitions = now.partitions;
+  known.row_filter = now.row_filter;
+  known.has_generated_column = now.has_generated_column;
+  Table table = *known.table;
+  table.next_names = NextNames(known, {.source = now, .all_columns = {}});
+  known.table = std::make_shared<const Table>(std::move(table));
+  return std::make_shared<const SourceTable>(std::move(known));
+}
+
+std::optional<size_t> TableRegistry::FindTable(const RelationMessage& relation) const {
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    if (tables_[i]->table->oid == relation.oid) {
+      return i;
+    }
+  }
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    const Table& table = *tables_[i]->table;
+    if (table.schema == relation.schema && table.name == relation.name) {
+      return i;
+    }
+  }
+  return std::nullopt;
+}
+
+ResolvedRelation TableRegistry::Resolved(size_t number, RowLayout layout) const {
+  return {.table = tables_[number],
+          .number = number,
+          .places = std::move(layout.places),
+          .absent = std::move(layout.absent)};
+}
+
+Result<ResolvedRelation> TableRegistry::Resolve(const RelationMessage& relation, Xid transaction) {
+  const std::optional<size_t> number = FindTable(relation);
+  if (!number) {
+    return ResolvedRelation();
+  }
+  if (!tables_[*number]->paused.empty()) {
+    return ResolvedRelation{.is_paused = true, .number = *number};
+  }
+  if (transaction != transaction_) {
+    transaction_ = transaction;
+    known_.clear();
+  }
+  for (const Known& known : known_) {
+    if (known.number == *number && known.relation == relation) {
+      // Columns that came since are absent.
+      RowLayout layout{.places = known.layout.places, .absent = {}};
+      for (uint32_t place = 0; place < tables_[*number]->columns.size(); ++place) {
+        if (std::find(layout.places.begin(), layout.places.end(), place) == layout.places.end()) {
+          layout.absent.push_back(place);
+        }
+      }
+      return Resolved(*number, std::move(layout));
+    }
+  }
+  RowLayout layout;
+  if (!MatchesRelation(*tables_[*number], relation, layout)) {
+    MR_ASSIGN_OR_RETURN(const CatalogMoment moment, ReadCatalogSeeing(transaction));
+    const Table& table = *tables_[*number]->table;
+    const auto named = moment.oid_of_name.find(table.FullName());
+    if (relation.oid != table.oid && named != moment.oid_of_name.end() &&
+        named->second == table.oid) {
+      return ResolvedRelation();  // rows of the table that had the name before
+    }
+    TableStep step =
+        FollowRelation(tables_[*number], relation, moment.Find(tables_[*number]->table->oid));
+    layout = std::move(step.layout);
+    Replace(*number, std::move(step.table));
+    if (!tables_[*number]->paused.empty()) {
+      return ResolvedRelation{.is_paused = true, .number = *number};
+    }
+  }
+  if (known_.size() < kKnownMax) {
+    known_.push_back({*number, relation, layout});
+  }
+  return Resolved(*number, std::move(layout));
+}
+
+// A catalog in which the transaction is visible, and with it whatever it altered.
+Result<CatalogMoment> TableRegistry::ReadCatalogSeeing(Xid transaction) {
+  const auto deadline = std::chrono::steady_clock::now() + visible_wait_;
+  while (true) {
+    MR_ASSIGN_OR_RETURN(CatalogMoment moment, read_catalog_(tables_));
+    if (moment.snapshot.Sees(moment.snapshot.Widen(transaction))) {
+      return moment;
+    }
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return Unavailable(fmt::format(
+          "transaction {} altered a table, and is not visible yet: it waits for a synchronous "
+          "standby",
+          transaction.value()));
+    }
+    std::this_thread::sleep_for(kVisiblePoll);
+  }
+}
+
+SourceTablePtr TableRegistry::AllowNull(size_t number, size_t place) {
+  Replace(number, postgres::AllowNull(tables_[number], place));
+  return tables_[number];
+}
+
+void TableRegistry::Replace(size_t number, SourceTablePtr next) {
+  if (next == tables_[number]) {
+    return;
+  }
+  const SourceTablePtr before = std::exchange(tables_[number], std::move(next));
+  const SourceTable& now = *tables_[number];
+  if (now.paused != before->paused && !now.paused.empty()) {
+    log_.Error("Table is paused", {{"reason", now.paused}});
+  } else if (now.table != before->table) {
+    log_.Info("Columns of a table changed",
+              {{"table", now.table->FullName()}, {"version", now.table->version}});
+  }
+  is_changed_[number] =
+      is_changed_[number] || now.table != before->table || now.paused != before->paused;
+  SourceNote note{NoteName(*now.table), FormatTableNote(now)};
+  const auto found = std::find_if(notes_.begin(), notes_.end(),
+                                  [&](const SourceNote& n) { return n.name == note.name; });
+  if (found == notes_.end()) {
+    notes_.push_back(std::move(note));
+  } else {
+    *found = std::move(note);
+  }
+}
+
+Status TableRegistry::ReadCatalog() {
+  if (ahead_) {
+    return Status::Ok();  // the stream is behind
+  }
+  MR_ASSIGN_OR_RETURN(ahead_, read_catalog_(tables_));
+  tables_then_ = tables_;
+  return Status::Ok();
+}
+
+bool TableRegistry::PassedCatalog(Lsn end) {
+  if (!ahead_ || end < ahead_->wal_end) {
+    return false;
+  }
+  const CatalogMoment moment = *std::exchange(ahead_, std::nullopt);
+  bool changed = false;
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    if (tables_[i] != tables_then_[i] || !tables_[i]->paused.empty()) {
+      continue;
+    }
+    const Table& table = *tables_[i]->table;
+    const CatalogTable* now = moment.Find(table.oid);
+    if (now == nullptr) {
+      // Another table may have the name.
+      const auto oid = moment.oid_of_name.find(table.FullName());
+      now = oid == moment.oid_of_name.end() ? nullptr : moment.Find(oid->second);
+    }
+    Replace(i, FollowCatalog(tables_[i], now).table);
+    changed |= tables_[i] != tables_then_[i];
+  }
+  return changed;
+}
+
+Result<SourceTablePtr> TableRegistry::ReadAgain(const std::string& full_name) {
+  const auto found = std::find_if(tables_.begin(), tables_.end(), [&](const SourceTablePtr& table) {
+    return table->table->FullName() == full_name;
+  });
+  if (found == tables_.end()) {
+    return NotFound(fmt::format("table {} is not one of the pipeline's", full_name));
+  }
+  MR_ASSIGN_OR_RETURN(const CatalogMoment moment, read_catalog_(tables_));
+  const auto oid = moment.oid_of_name.find(full_name);
+  const CatalogTable* now = oid == moment.oid_of_name.end() ? nullptr : moment.Find(oid->second);
+  if (now == nullptr) {
+    return NotFound(fmt::format("table {} is not there, or cannot be read", full_name));
+  }
+  known_.clear();
+  Replace(static_cast<size_t>(found - tables_.begin()), FollowReadAgain(*found, *now));
+  return *found;
+}
+
+bool TableRegistry::HasNewsOf(
+    const std::function<bool(const std::string& full_name)>& is_meant) const {
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    if (is_changed_[i] && is_meant(tables_[i]->table->FullName())) {
+      return true;
+    }
+  }
+  return false;
+}
+
+bool TableRegistry::Complete(ChangeBatch& batch) {
+  for (SourceNote& note : notes_) {
+    batch.notes.push_back(std::move(note));
+  }
+  notes_.clear();
+  bool has_changed = false;
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    if (!is_changed_[i]) {
+      continue;
+    }
+    has_changed = true;
+    is_changed_[i] = false;
+    const TablePtr& table = tables_[i]->table;
+    const auto found =
+        std::find_if(batch.tables.begin(), batch.tables.end(), [&](const TableChanges& changes) {
+          return changes.table->FullName() == table->FullName();
+        });
+    if (found == batch.tables.end()) {
+      batch.tables.emplace_back(table);
+    } else if (found->table != table) {
+      Evolve(*found, table);
+    }
+  }
+  return has_changed;
+}
+
+std::vector<std::pair<std::string, std::string>> TableRegistry::Paused() const {
+  std::vector<std::pair<std::string, std::string>> paused;
+  for (const SourceTablePtr& table : tables_) {
+    if (!table->paused.empty()) {
+      paused.emplace_back(table->table->FullName(), table->paused);
+    }
+  }
+  return paused;
+}
+
+}  // namespace millrace::sources::postgres

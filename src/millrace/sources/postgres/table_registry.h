@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "millrace/common/result.h"
+#include "millrace/model/change_batch.h"
+#include "millrace/model/source_state.h"
+#include "millrace/sources/postgres/catalog.h"
+#include "millrace/sources/postgres/relation_resolver.h"
+#include "millrace/sources/postgres/table_history.h"
+#include "millrace/telemetry/log.h"
+
+namespace millrace::sources::postgres {
+
+// Asks the server for its catalog, see LoadMoment(). Blocks.
+using ReadCatalogFn =
+    std::function<Result<CatalogMoment>(const std::vector<SourceTablePtr>& tables)>;
+
+// TableRegistry holds the tables of the pipeline, each in the version that the stream has come to.
+// What changes becomes a note `table/<full name>` of the batch at hand, so that data_dir knows the
+// tables as of its position.
+//
+// A change shows itself in two ways: a Relation message that differs, at its first row; and the
+// catalog, which is compared now and then for changes without rows. A catalog is ahead of the
+// stream: what it shows counts once the stream has come past the moment, and only where the stream
+// has shown no change of the table meanwhile.
+//
+// Lifecycle: Load() at each connection, then the rest.
+//
+// Threads: one at a time.
+class TableRegistry : public RelationResolver {
+ public:
+  // With synchronous replication a commit is decoded before anybody sees it: for so long its
+  // catalog is waited for. The stream is not read meanwhile; far below wal_sender_timeout.
+  static constexpr std::chrono::milliseconds kVisibleWait{5'000};
+
+  TableRegistry(ReadCatalogFn read_catalog, telemetry::Logger log,
+                std::chrono::milliseconds visible_wait = kVisibleWait);
+
+  // `tables` as the catalog has them, and `state` of earlier runs: a table that has a note there is
+  // as the note says. One that was dropped and made again since is as the catalog has it, and is to
+  // be read again. kCorruption or kUnsupported for a note that cannot be read.
+  Status Load(std::vector<SourceTable> tables, const SourceState& state);
+
+  // The tables, in the order that Load() was given.
+  const std::vector<SourceTablePtr>& tables() const { return tables_; }
+
+  // RelationResolver
+  size_t table_count() const override { return tables_.size(); }
+  Result<ResolvedRelation> Resolve(const RelationMessage& relation, Xid transaction) override;
+  SourceTablePtr AllowNull(size_t number, size_t place) override;
+
+  // Compares the catalog. What it shows waits for PassedCatalog().
+  Status ReadCatalog();
+  // The stream has come to `end`: everything before it has been decoded. True if tables changed.
+  bool PassedCatalog(Lsn end);
+
+  // The table is read again in full, as the catalog has it now: it is paused no more. kNotFound if
+  // the table is not there, or not one of ours.
+  Result<SourceTablePtr> ReadAgain(const std::string& full_name);
+
+  // Something changed that no batch carries yet.
+  bool has_news() const { return !notes_.empty(); }
+  // The same of one of the tables for which `is_meant` is true.
+  bool HasNewsOf(const std::function<bool(const std::string& full_name)>& is_meant) const;
+  // The notes that no batch carries yet, for a write of their own.
+  std::vector<SourceNote> TakeNotes() { return std::exchange(notes_, {}); }
+  // Hands `batch` its notes and the newest version of each table that changed; rows of it that are
+  // of an earlier version become rows of that. True if there is one.
+  bool Complete(ChangeBatch& batch);
+
+  // Of tables that are paused: full name, sentence.
+  std::vector<std::pair<std::string, std::string>> Paused() const;
+
+ private:
+  // A mapping that was found in the transaction at hand: large ones are decoded twice.
+  struct Known {
+    size_t number = 0;
+    RelationMessage relation;
+    RowLayout layout;
+  };
+
+  // A table that a note knows, as the catalog has it now.
+  SourceTablePtr TakeUp(SourceTable known, const SourceTable& now);
+  std::optional<size_t> FindTable(const RelationMessage& relation) const;
+  Result<CatalogMoment> ReadCatalogSeeing(Xid transaction);
+  void Replace(size_t number, SourceTablePtr next);
+  ResolvedRelation Resolved(size_t number, RowLayout layout) const;
+
+  // Constant after construction.
+  const ReadCatalogFn read_catalog_;
+  const telemetry::Logger log_;
+  const std::chrono::milliseconds visible_wait_;
+
+  std::vector<SourceTablePtr> tables_;
+  Xid transaction_;
+  std::vector<Known> known_;
+  // A catalog that the stream has not come to, and the tables as they were when it was read.
+  std::optional<CatalogMoment> ahead_;
+  std::vector<SourceTablePtr> tables_then_;
+  // Of the next batch.
+  std::vector<SourceNote> notes_;
+  std::vector<bool> is_changed_;  // in a way that the engine or a reader of the table sees
+};
+
+}  // namespace millrace::sources::postgres

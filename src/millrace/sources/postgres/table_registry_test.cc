@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "millrace/sources/postgres/table_registry.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "millrace/sources/postgres/testing/fixed_tables.h"
+#include "millrace/sources/postgres/testing/model_table.h"
+
+namespace millrace::sources::postgres {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using testing::ModelTable;
+using testing::NamesOf;
+
+class RegistryTest : public ::testing::Test {
+ protected:
+  RegistryTest() : model_({"id", "a"}), tables_({model_.Catalog().source}) {
+    ChangeBatch batch;
+    tables_.Complete(batch);
+    EXPECT_EQ(batch.notes.size(), 1U);
+    Show();
+  }
+
+  // The server's catalog is the model's.
+  void Show(uint64_t wal_end = 0) {
+    tables_.catalog.tables = {model_.Catalog()};
+    tables_.catalog.wal_end = Lsn(wal_end);
+  }
+
+  ModelTable model_;
+  testing::FixedTables tables_;
+};
+
+TEST_F(RegistryTest, AChangeBecomesANoteAndANewShapeOfTheBatch) {
+  ChangeBatch batch;
+  batch.tables.emplace_back(tables_.tables()[0]->table);
+  batch.tables[0].new_rows.column(0).Append<int32_t>(1);
+  batch.tables[0].new_rows.column(1).Append<int32_t>(2);
+  model_.Add("b", kInt4Oid, "7");
+  Show();
+  const Result<ResolvedRelation> rows = tables_.Resolve(model_.Relation(), Xid(5));
+  ASSERT_TRUE(rows.ok()) << rows.status().ToString();
+  EXPECT_EQ(rows->table->table->version, 2U);
+  EXPECT_TRUE(tables_.has_news());
+  EXPECT_TRUE(tables_.Complete(batch));
+  ASSERT_EQ(batch.notes.size(), 1U);
+  EXPECT_EQ(batch.notes[0].name, "table/public.t");
+  EXPECT_EQ(batch.tables[0].table, rows->table->table);
+  EXPECT_EQ(batch.tables[0].new_rows.column(2).Value<int32_t>(0), 7);
+  EXPECT_FALSE(tables_.has_news());
+
+  // The next start goes on from the note.
+  SourceState state;
+  state.position = SourcePosition{};
+  state.notes[batch.notes[0].name] = *batch.notes[0].text;
+  ASSERT_TRUE(tables_.Load({model_.Catalog().source}, state).ok());
+  EXPECT_EQ(tables_.tables()[0]->table->version, 2U);
+  EXPECT_FALSE(tables_.has_news());
+}
+
+TEST_F(RegistryTest, ACatalogCountsOnceTheStreamHasPassedIt) {
+  model_.Rename("a", "alpha");
+  Show(500);
+  ASSERT_TRUE(tables_.ReadCatalog().ok());
+  EXPECT_FALSE(tables_.PassedCatalog(Lsn(499)));
+  EXPECT_TRUE(tables_.PassedCatalog(Lsn(500)));
+  ChangeBatch batch;
+  EXPECT_TRUE(tables_.Complete(batch));
+  ASSERT_EQ(batch.tables.size(), 1U);
+  EXPECT_EQ((*batch.tables[0].table->columns)[1].name, "alpha");
+  EXPECT_THAT(batch.tables[0].table->former_names, ElementsAre(ElementsAre("id", "a")));
+  EXPECT_FALSE(tables_.PassedCatalog(Lsn(501)));
+}
+
+TEST_F(RegistryTest, ACatalogThatTheStreamHasOvertakenCountsForNothing) {
+  Show(500);
+  ASSERT_TRUE(tables_.ReadCatalog().ok());
+  model_.Add("b");
+  Show(600);
+  ASSERT_TRUE(tables_.Resolve(model_.Relation(), Xid(5)).ok());
+  EXPECT_FALSE(tables_.PassedCatalog(Lsn(700)));
+  EXPECT_THAT(NamesOf(*tables_.tables()[0]), ElementsAre("id", "a", "b"));
+}
+
+TEST_F(RegistryTest, ATransactionThatNobodySeesYetIsWaitedFor) {
+  model_.Add("b");
+  Show();
+  tables_.catalog.snapshot = {.xmin = 5, .xmax = 6, .running = {5}};
+  EXPECT_EQ(tables_.Resolve(model_.Relation(), Xid(5)).status().code(), Code::kUnavailable);
+  EXPECT_TRUE(tables_.Resolve(model_.Relation(), Xid(4)).ok());
+}
+
+TEST_F(RegistryTest, APausedTableKeepsNothingUntilItIsReadAgain) {
+  model_.MakeAnew();
+  Show();
+  tables_.catalog.oid_of_name["public.t"] = model_.Relation().oid;
+  Result<ResolvedRelation> rows = tables_.Resolve(model_.Relation(), Xid(5));
+  ASSERT_TRUE(rows.ok());
+  EXPECT_EQ(rows->table, nullptr);
+  EXPECT_TRUE(rows->is_paused);
+  ASSERT_EQ(tables_.Paused().size(), 1U);
+  EXPECT_THAT(tables_.Paused()[0].second, HasSubstr("dropped and created again"));
+  ASSERT_TRUE(tables_.ReadAgain("public.t").ok());
+  rows = tables_.Resolve(model_.Relation(), Xid(6));
+  EXPECT_NE(rows->table, nullptr);
+  EXPECT_TRUE(tables_.Paused().empty());
+  EXPECT_EQ(tables_.ReadAgain("public.none").status().code(), Code::kNotFound);
+}
+
+TEST_F(RegistryTest, ALargeTransactionIsReadTwice) {
+  const RelationMessage first = model_.Relation();
+  model_.Add("b");
+  Show();
+  ASSERT_TRUE(tables_.Resolve(first, Xid(5)).ok());
+  ASSERT_TRUE(tables_.Resolve(model_.Relation(), Xid(5)).ok());
+  const Result<ResolvedRelation> again = tables_.Resolve(first, Xid(5));
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(again->table->table->version, 2U);
+  EXPECT_THAT(again->places, ElementsAre(0, 1));
+  EXPECT_THAT(again->absent, ElementsAre(2));
+}
+
+// Cases: 35.
+TEST_F(RegistryTest, ATableMadeAnewIsTakenUpAsItIsNow) {
+  SourceState state;
+  state.position = SourcePosition{};
+  state.notes["table/public.t"] = FormatTableNote(*tables_.tables()[0]);
+  const RelationMessage older = model_.Relation();
+  model_.MakeAnew();
+  model_.Add("b");
+  Show();
+  tables_.catalog.oid_of_name["public.t"] = model_.Relation().oid;
+  ASSERT_TRUE(tables_.Load({model_.Catalog().source}, state).ok());
+  EXPECT_EQ(tables_.tables()[0]->table->oid, model_.Relation().oid);
+  EXPECT_EQ(tables_.tables()[0]->table->version, 2U);
+  EXPECT_TRUE(tables_.has_news());
+  // Rows of the table that had the name before may still come.
+  const Result<ResolvedRelation> rows = tables_.Resolve(older, Xid(5));
+  ASSERT_TRUE(rows.ok()) << rows.status().ToString();
+  EXPECT_EQ(rows->table, nullptr);
+  EXPECT_FALSE(rows->is_paused);
+  EXPECT_TRUE(tables_.Paused().empty());
+}
+
+}  // namespace
+}  // namespace millrace::sources::postgres
