@@ -433,6 +433,10 @@ class Reader {
       if (change.op == ChangeOp::kRead) {
         write.op = ChangeOp::kInsert;
       }
+      if (change.op == ChangeOp::kUpdate || change.op == ChangeOp::kDelete) {
+        const int32_t old_key = change.op == ChangeOp::kDelete ? write.key : write.old_key;
+        ASSERT_TRUE(now_.rows.contains(old_key)) << "a change of a row that never came";
+      }
       SimulatedServer::Apply(write, now_.rows);
     }
     ASSERT_EQ(gap, changes.unchanged_toast.size());

@@ -333,17 +333,21 @@ void PostgresSource::Confirm(Lsn durable) {
 
 Status PostgresSource::ReadAgain(const std::string& table) {
   MutexLock lock(mu_);
+  for (const PausedTable& paused : status_.paused_tables) {
+    if (paused.table == table || paused.table == "public." + table) {
+      read_again_.insert(paused.table);
+      return Status::Ok();
+    }
+  }
   for (const TableReading& reading : status_.readings) {
     if (reading.table != table && reading.table != "public." + table) {
       continue;
     }
-    const bool was_asked =
-        std::find(read_again_.begin(), read_again_.end(), reading.table) != read_again_.end();
-    if (reading.state != TableReading::State::kDone || was_asked) {
+    if (reading.state != TableReading::State::kDone || read_again_.contains(reading.table)) {
       return FailedPrecondition(
           fmt::format("table {} is being read already: wait until it is complete", reading.table));
     }
-    read_again_.push_back(reading.table);
+    read_again_.insert(reading.table);
     return Status::Ok();
   }
   if (status_.readings.empty()) {
@@ -354,22 +358,32 @@ Status PostgresSource::ReadAgain(const std::string& table) {
 }
 
 Status PostgresSource::BeginReadingAgain() {
-  if (snapshot_->is_within_transaction()) {
+  if (snapshot_->is_within_transaction() || reader_->is_within() || reader_->has_large()) {
     return Status::Ok();
   }
-  std::vector<std::string> names;
+  std::set<std::string> names;
   {
     MutexLock lock(mu_);
     names.swap(read_again_);
   }
   for (const std::string& name : names) {
     MR_ASSIGN_OR_RETURN(std::unique_ptr<pg::Connection> connection, Open(false));
-    for (const SourceTable& table : source_tables_) {
-      if (table.table->FullName() == name) {
-        MR_RETURN_IF_ERROR(snapshot_->ReadAgain(table, std::move(connection)));
-        break;
+    const auto found = std::find_if(
+        registry_.tables().begin(), registry_.tables().end(),
+        [&](const SourceTablePtr& table) { return table->table->FullName() == name; });
+    MR_CHECK(found != registry_.tables().end());
+    SourceTablePtr table = *found;
+    const bool has_gap = !table->paused.empty();
+    if (has_gap) {
+      Result<SourceTablePtr> taken_up = registry_.ReadAgain(name);
+      if (!taken_up.ok()) {
+        log_.Error("Table cannot be read again", {{"error", taken_up.status()}});
+        continue;
       }
+      table = *std::move(taken_up);
+      reader_->ForgetResolutions();
     }
+    MR_RETURN_IF_ERROR(snapshot_->ReadAgain(*table, has_gap, std::move(connection)));
   }
   return Status::Ok();
 }

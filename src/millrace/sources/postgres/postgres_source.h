@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -101,7 +102,7 @@ class PostgresSource final : public Source {
   // Guarded by mu_.
   std::vector<TablePtr> tables_ MR_GUARDED_BY(mu_);
   SourceStatus status_ MR_GUARDED_BY(mu_);
-  std::vector<std::string> read_again_ MR_GUARDED_BY(mu_);  // full names
+  std::set<std::string> read_again_ MR_GUARDED_BY(mu_);  // full names
   std::shared_ptr<ReplicationStream> stream_;               // replaced under mu_
 };
 

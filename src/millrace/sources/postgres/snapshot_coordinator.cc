@@ -71,7 +71,7 @@ Status SnapshotCoordinator::Start(const std::vector<SourceTable>& tables, const 
   return Status::Ok();
 }
 
-Status SnapshotCoordinator::ReadAgain(const SourceTable& source,
+Status SnapshotCoordinator::ReadAgain(const SourceTable& source, bool has_gap,
                                       std::unique_ptr<pg::Connection> connection) {
   if (connection_ == nullptr) {
     connection_ = std::move(connection);
@@ -81,9 +81,14 @@ Status SnapshotCoordinator::ReadAgain(const SourceTable& source,
   TableProgress progress;
   progress.oid = source.table->oid;
   progress.is_again = true;
-  progress.keeps_changes = true;
+  progress.keeps_changes = !has_gap;
   for (const FullXid xid : newest_.running) {
     progress.ledger.MustSee(xid);
+  }
+  if (std::none_of(readings_.begin(), readings_.end(), [&](const TableReading& reading) {
+        return reading.table == source.table->FullName();
+      })) {
+    readings_.push_back({.table = source.table->FullName()});
   }
   MR_RETURN_IF_ERROR(AddTable(source, std::move(progress)));
   StartReaders();

@@ -48,9 +48,11 @@ class SnapshotCoordinator {
                const std::map<std::string, std::string, std::less<>>& notes,
                std::unique_ptr<pg::Connection> connection);
 
-  // Has a complete table read again; `connection` as for Start(). Whatever runs now must have ended
-  // before, because its changes may be in the stream without being visible.
-  Status ReadAgain(const SourceTable& source, std::unique_ptr<pg::Connection> connection);
+  // Has a table read again that is complete, or was paused: then the stream `has_gap`, and its
+  // changes of a row count only from the row's reading. `connection` as for Start(). Whatever runs
+  // now must have ended before, because its changes may be in the stream without being visible.
+  Status ReadAgain(const SourceTable& source, bool has_gap,
+                   std::unique_ptr<pg::Connection> connection);
 
   // A large transaction of the stream is being handed over: no table may come in.
   bool is_within_transaction() const { return part_pass_.has_value(); }
