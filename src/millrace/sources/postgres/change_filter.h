@@ -14,7 +14,7 @@ enum class Kept : uint8_t {
   kAll,
   kNothing,
   kOldKey,  // of an update that changed the key: the old row is deleted, and that is all
-  kNewKey,  // of an update that changed the key: the new row is inserted, and that is all
+  kNewKey,  // of an update: the new row is inserted, and that is all
 };
 
 // A row that has the values which a change left out because they did not change.

@@ -51,7 +51,8 @@ Kept KeyedSnapshot::FilterChange(const Change& change, FullXid xid, const XidSna
     order_.Encode(changes.old_rows, change.old_row, old_key_);
   }
   if (change.new_row == kNoRow) {
-    return Decide(old_key_, xid, newest, kNoRow).applies ? Kept::kAll : Kept::kNothing;
+    const Decision gone = Decide(old_key_, xid, newest, kNoRow);
+    return gone.applies && !gone.is_first ? Kept::kAll : Kept::kNothing;
   }
   order_.Encode(changes.new_rows, change.new_row, key_);
   const uint32_t gap_row = HasGap(changes, change.new_row) ? change.new_row : kNoRow;
@@ -60,8 +61,10 @@ Kept KeyedSnapshot::FilterChange(const Change& change, FullXid xid, const XidSna
   if (from.known.has_value()) {
     known.push_back(*from.known);
   }
+  // The old row is one that downstream does not have.
+  const bool is_first = from.is_first && change.op == ChangeOp::kUpdate;
   if (!moves) {
-    return from.applies ? Kept::kAll : Kept::kNothing;
+    return !from.applies ? Kept::kNothing : is_first ? Kept::kNewKey : Kept::kAll;
   }
   const Decision to = Decide(key_, xid, newest, kNoRow);
   if (!from.applies && to.applies && gap_row != kNoRow) {
@@ -75,8 +78,8 @@ Kept KeyedSnapshot::FilterChange(const Change& change, FullXid xid, const XidSna
     DropUnread(xid, newest);
     return Kept::kNothing;
   }
-  return from.applies ? (to.applies ? Kept::kAll : Kept::kOldKey)
-                      : (to.applies ? Kept::kNewKey : Kept::kNothing);
+  return from.applies && !is_first ? (to.applies ? Kept::kAll : Kept::kOldKey)
+                                   : (to.applies ? Kept::kNewKey : Kept::kNothing);
 }
 
 KeyedSnapshot::Decision KeyedSnapshot::Decide(const std::string& key, FullXid xid,
@@ -93,7 +96,7 @@ KeyedSnapshot::Decision KeyedSnapshot::Decide(const std::string& key, FullXid xi
   if (place.snapshot->Sees(xid)) {
     return {.applies = mode_ == Mode::kAgain};
   }
-  Decision decision{.applies = true};
+  Decision decision{.applies = true, .is_first = mode_ == Mode::kFirst};
   if (gap_row != kNoRow && mode_ == Mode::kFirst) {
     Chunk& chunk = state_.chunks.at(place.chunk);
     const bool was_read = chunk.read_to.has_value() && key <= chunk.read_to->encoded;

@@ -106,6 +106,8 @@ class KeyedSnapshot {
   };
   struct Decision {
     bool applies = false;
+    // It takes the place of what a chunk would show: downstream has no row of the key.
+    bool is_first = false;
     std::optional<KnownRow> known;
   };
 
