@@ -198,6 +198,9 @@ def test_kafka_shows_committed_transactions_only(kafka, topic_prefix):
     for value, ends in (("a", "commit"), ("b", "abort"), ("c", "commit")):
         producer.begin_transaction()
         producer.produce(topic, value)
+        # An abort shows nothing unless its message was written; and librdkafka 2.0 gives up for good
+        # if it aborts while the broker still ends the transaction before.
+        assert producer.flush(30) == 0
         getattr(producer, f"{ends}_transaction")(30)
     assert read_committed(kafka, topic, 2) == ["a", "c"]
 
