@@ -86,10 +86,6 @@ constexpr std::array kFeatures = {
             [](const PipelineConfig& c) {
               return At(c.source.section, "discover", c.source.discover);
             }},
-    Feature{"source.heartbeat_url: heartbeats go to source.url",
-            [](const PipelineConfig& c) {
-              return At(c.source.section, "heartbeat_url", !c.source.heartbeat_url.empty());
-            }},
     Feature{"windows: a stream is a mirror or row by row",
             [](const PipelineConfig& c) {
               return AtStream(c, "window", [](const StreamConfig& s) { return s.has_window; });

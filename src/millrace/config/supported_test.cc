@@ -54,7 +54,6 @@ TEST(SupportedTest, WhatDoesNotRunIsRefusedByItsName) {
       {{.source = "type: postgres, url: u, tables: [t], snapshot: {mode: when_needed}"},
        "when_needed"},
       {{.source = "type: postgres, url: u, tables: [t], discover: true"}, "source.discover"},
-      {{.source = "type: postgres, url: u, tables: [t], heartbeat_url: v"}, "heartbeat_url"},
       {{.stream = "from: t, key: [a], sql: 'SELECT 1', window: {tumble: 1m, time: x}"}, "windows"},
       {{.stream = "from: t}, r: {from: s, key: [a], sql: 'SELECT 1'"},
        "streams that read other streams"},

@@ -25,7 +25,8 @@ struct StatusSnapshot {
     uint64_t lag_bytes = 0;  // WAL between the server's newest and the confirmed position
     double lag_seconds = 0;  // age of the oldest transaction that is not durable here
     uint64_t retained_wal_bytes = 0;
-    std::string snapshot;  // "none", "running", "done"
+    std::string wal_status;  // of the slot, the server's word: reserved, extended, unreserved, lost
+    std::string snapshot;    // "none", "running", "done"
     uint64_t snapshot_rows = 0;
     double rows_per_second = 0;  // changes read, over the last seconds
     std::string last_error;

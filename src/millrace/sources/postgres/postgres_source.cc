@@ -2,10 +2,12 @@
 #include "millrace/sources/postgres/postgres_source.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "millrace/clients/postgres/quoting.h"
 #include "millrace/common/failpoint.h"
 #include "millrace/sources/postgres/catalog.h"
 #include "millrace/sources/postgres/publication.h"
@@ -19,6 +21,14 @@ using std::chrono::milliseconds;
 // How long an old connection of ours may still hold a slot that is to be dropped.
 constexpr milliseconds kDropSlotWait{5'000};
 constexpr milliseconds kLockTimeout{10'000};
+// How long a standby may take to replay the publication before it is asked again from the start.
+constexpr milliseconds kReplayWait{3'000};
+constexpr milliseconds kReplayLook{50};
+constexpr milliseconds kHurryInterval{1'000};
+constexpr milliseconds kSampleInterval{100};
+constexpr size_t kSamplesMax = 4096;
+// How long a server that stops waits for us before its stream is let go.
+constexpr milliseconds kLetGoWait{2'000};
 
 }  // namespace
 
@@ -44,6 +54,7 @@ Status PostgresSource::Connect(const SourceState&) {
     if (!report.errors.empty()) {
       return report.errors.front();
     }
+    is_standby_ = report.is_standby;
     source_tables_.clear();
     std::vector<TablePtr> tables;
     for (CatalogTable& entry : report.catalog.tables) {
@@ -85,58 +96,157 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
   const Status status = [&]() -> Status {
     MR_RETURN_IF_ERROR(OrderTables(roles.snapshot_order));
     MR_ASSIGN_OR_RETURN(replication_, Open(true));
-    MR_ASSIGN_OR_RETURN(const SystemInfo system, IdentifySystem(*replication_));
+    MR_ASSIGN_OR_RETURN(system_, IdentifySystem(*replication_));
+    MR_ASSIGN_OR_RETURN(instance_, ReadInstance(*replication_));
+    store_ = &store;
     decoder_ = std::make_unique<PgOutputDecoder>(source_tables_, config_.slot);
-    heartbeat_ = std::make_unique<Heartbeat>(
-        Heartbeat::Options{config_.url, config_.slot, config_.heartbeat_interval}, log_);
-    return state.position.has_value() ? Resume(state, system) : StartFresh(state, system, store);
+    heartbeat_ =
+        std::make_unique<Heartbeat>(Heartbeat::Options{.url = config_.url,
+                                                       .message_url = config_.heartbeat_url,
+                                                       .slot = config_.slot,
+                                                       .is_standby = is_standby_,
+                                                       .interval = config_.heartbeat_interval},
+                                    log_);
+    return state.position.has_value() ? Resume(state) : StartFresh(state);
   }();
   PublishStatus(status);
   return status;
 }
 
-Status PostgresSource::Resume(const SourceState& state, const SystemInfo& system) {
-  MR_RETURN_IF_ERROR(CheckServerIsOurs(system, state));
-  MR_ASSIGN_OR_RETURN(const std::optional<SlotInfo> slot, ReadSlot(*control_, config_.slot));
-  Status serves = CheckSlotServes(config_.slot, slot, system, state);
-  if (serves.code() == Code::kFailedPrecondition && config_.on_slot_lost == OnSlotLost::kSnapshot) {
+Status PostgresSource::Resume(const SourceState& state) {
+  TimelineHistory history;
+  if (system_.timeline > state.timeline) {
+    MR_ASSIGN_OR_RETURN(history, ReadTimelineHistory(*replication_, system_.timeline));
+  }
+  MR_RETURN_IF_ERROR(CheckServerIsOurs(system_, history, state));
+  const auto judge = [&]() -> Result<SlotVerdict> {
+    MR_ASSIGN_OR_RETURN(const std::optional<SlotInfo> slot, ReadSlot(*control_, config_.slot));
+    if (slot.has_value() && slot->wal_status == "unreserved") {
+      log_.Warn("The server is about to remove WAL that the slot needs",
+                {{"retained_wal_bytes", slot->retained_wal_bytes}});
+    }
+    return JudgeSlot(config_.slot, slot, system_, state);
+  };
+  MR_ASSIGN_OR_RETURN(SlotVerdict verdict, judge());
+  const Status status = ResumeFrom(state, verdict);
+  if (verdict.fault != SlotFault::kNone || status.ok() || status.code() == Code::kUnavailable) {
+    return status;
+  }
+  // The server refuses to stream from it: it may have been lost after it was judged.
+  MR_ASSIGN_OR_RETURN(verdict, judge());
+  return verdict.fault == SlotFault::kLost ? ResumeFrom(state, verdict) : status;
+}
+
+Status PostgresSource::ResumeFrom(const SourceState& state, const SlotVerdict& verdict) {
+  if (verdict.fault == SlotFault::kLost && config_.on_slot_lost == OnSlotLost::kSnapshot) {
     return FailedPrecondition(
-        serves.message() + " (source.on_slot_lost: snapshot is not carried out by this version)");
+        verdict.status.message() +
+        " (source.on_slot_lost: snapshot is not carried out by this version)");
   }
-  MR_RETURN_IF_ERROR(serves);
-  if (slot->wal_status == "unreserved") {
-    log_.Warn("The server is about to remove WAL that the slot needs",
-              {{"retained_wal_bytes", slot->retained_wal_bytes}});
+  MR_RETURN_IF_ERROR(verdict.status);
+  if (system_.timeline != state.timeline) {
+    log_.Info("The server was promoted, its timeline is followed",
+              {{"from", state.timeline}, {"to", system_.timeline}});
+    MR_RETURN_IF_ERROR(
+        store_->FollowServer(system_.system_identifier, system_.timeline, std::nullopt, {}));
   }
-  MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_, true));
+  MR_RETURN_IF_ERROR(PreparePublications(true));
   return StartStreaming(*state.position, state.position->end_lsn);
 }
 
-Status PostgresSource::StartFresh(const SourceState& state, const SystemInfo& system,
-                                  SourceStateStore& store) {
+Status PostgresSource::ConnectPrimary() {
+  if (config_.heartbeat_url.empty()) {
+    return FailedPrecondition(fmt::format(
+        "publication '{}' is not what source.tables needs, and cannot be made on a standby: set "
+        "source.heartbeat_url to the primary, or make it there",
+        config_.publication));
+  }
+  MR_ASSIGN_OR_RETURN(primary_,
+                      pg::Connection::Connect(config_.heartbeat_url,
+                                              {.application_name = "millrace " + config_.slot,
+                                               .lock_timeout = kLockTimeout}));
+  return CheckIsPrimaryOf(*primary_, system_.system_identifier);
+}
+
+Status PostgresSource::PreparePublications(bool is_resuming) {
+  if (!is_standby_) {
+    MR_ASSIGN_OR_RETURN(publications_,
+                        EnsurePublications(*control_, config_, source_tables_, is_resuming));
+    return Status::Ok();
+  }
+  const auto deadline = std::chrono::steady_clock::now() + kReplayWait;
+  for (;;) {
+    MR_ASSIGN_OR_RETURN(PublicationPlan plan, PlanPublications(*control_, config_, source_tables_));
+    if (plan.statements.empty()) {
+      publications_ = std::move(plan.names);
+      return Status::Ok();
+    }
+    if (primary_ == nullptr) {
+      MR_RETURN_IF_ERROR(ConnectPrimary());
+      MR_RETURN_IF_ERROR(
+          EnsurePublications(*primary_, config_, source_tables_, is_resuming).status());
+    }
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return Unavailable(fmt::format("the standby has not replayed publication '{}' of its primary",
+                                     config_.publication));
+    }
+    std::this_thread::sleep_for(kReplayLook);
+  }
+}
+
+Status PostgresSource::StartFresh(const SourceState& state) {
   MR_ASSIGN_OR_RETURN(const std::optional<SlotInfo> slot, ReadSlot(*control_, config_.slot));
   if (slot.has_value()) {
-    if (!state.slot_pending || state.system_identifier != system.system_identifier) {
+    if (!state.slot_pending || state.system_identifier != system_.system_identifier) {
       return FailedPrecondition(fmt::format(
           "replication slot '{}' exists, and data_dir knows nothing of it: start with the data_dir "
           "that it belongs to, restore a backup of it, or drop the slot ({} on the server)",
           config_.slot, DropSlotStatement(config_.slot)));
     }
+    MR_RETURN_IF_ERROR(JudgeSlotKind(config_.slot, *slot, system_).status);
     log_.Info("Dropping the slot that an unfinished start left behind");
     MR_RETURN_IF_ERROR(DropSlot(*control_, config_.slot, kDropSlotWait));
   }
-  MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_, false));
-  MR_RETURN_IF_ERROR(store.BeginSnapshot(system.system_identifier, system.timeline));
+  MR_RETURN_IF_ERROR(PreparePublications(false));
+  MR_RETURN_IF_ERROR(store_->BeginSnapshot(system_.system_identifier, system_.timeline));
   MR_FAILPOINT("source.before_slot_created");
-  MR_RETURN_IF_ERROR(replication_->Send(CreateSlotCommand(config_.slot)));
+  MR_RETURN_IF_ERROR(replication_->Send(CreateSlotCommand(
+      config_.slot, replication_->server_version(), is_standby_, /*exports_snapshot=*/true)));
   phase_ = Phase::kMakingSlot;
+  next_hurry_ = std::chrono::steady_clock::now();
   log_.Info("Making the replication slot");
   return Status::Ok();
+}
+
+// A standby's slot waits for the primary's next list of running transactions.
+void PostgresSource::HurrySlot() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!is_standby_ || config_.heartbeat_url.empty() || now < next_hurry_) {
+    return;
+  }
+  next_hurry_ = now + kHurryInterval;
+  if (primary_ == nullptr) {
+    if (const Status status = ConnectPrimary(); !status.ok()) {
+      primary_.reset();
+      return log_.Warn("The primary cannot be reached, the slot waits for it", {{"error", status}});
+    }
+  }
+  if (primary_->Exec("SELECT pg_log_standby_snapshot()").ok()) {
+    return;
+  }
+  // Without the privilege: the primary writes the list within 15 s of a change.
+  const Result<pg::QueryResult> change = primary_->Exec(
+      fmt::format("SELECT pg_logical_emit_message(true, {}, {})",
+                  pg::QuoteLiteral(kHeartbeatPrefix), pg::QuoteLiteral(config_.slot)));
+  if (!change.ok()) {
+    primary_.reset();
+  }
 }
 
 Status PostgresSource::PollSlot(milliseconds wait) {
   MR_ASSIGN_OR_RETURN(const bool is_done, replication_->WaitAnswer(wait));
   if (!is_done) {
+    HurrySlot();
     return Status::Ok();  // it waits for the transactions that ran when it began
   }
   Result<pg::QueryResult> row = replication_->TakeAnswer();
@@ -181,17 +291,20 @@ Status PostgresSource::BeginSnapshot(const std::string& snapshot) {
 }
 
 Status PostgresSource::StartStreaming(SourcePosition start, Lsn confirmed) {
-  auto stream =
-      std::make_shared<ReplicationStream>(StreamOptions{.slot = config_.slot,
-                                                        .publications = publications_,
-                                                        .batch_rows_max = config_.batch_rows_max,
-                                                        .batch_bytes_max = config_.batch_bytes_max},
-                                          *decoder_);
+  auto stream = std::make_shared<ReplicationStream>(
+      StreamOptions{.slot = config_.slot,
+                    .publications = publications_,
+                    .batch_rows_max = config_.batch_rows_max,
+                    .batch_bytes_max = config_.batch_bytes_max,
+                    .heartbeat_age_max = 3 * config_.heartbeat_interval},
+      *decoder_);
   // Only what was confirmed of this server's WAL counts, and no more than was handed over.
   const Lsn known(std::max(confirmed.value(), confirmed_.load()));
   MR_RETURN_IF_ERROR(stream->Start(std::move(replication_), start, known));
   snapshot_.reset();
   control_.reset();
+  primary_.reset();
+  unconfirmed_since_.reset();
   phase_ = Phase::kStreaming;
   {
     MutexLock lock(mu_);
@@ -211,12 +324,38 @@ Status PostgresSource::Step(milliseconds wait) {
     case Phase::kSnapshot:
       return snapshot_->is_done() ? StartStreaming(start_, Lsn(0)) : snapshot_->Poll(wait);
     case Phase::kStreaming:
-      return stream_->Poll(wait);
+      return PollStream(wait);
     case Phase::kClosed:
     case Phase::kConnected:
       break;
   }
   return Unavailable("the source is not started");
+}
+
+Status PostgresSource::PollStream(milliseconds wait) {
+  MR_RETURN_IF_ERROR(stream_->Poll(wait));
+  SampleLag();
+  const auto now = std::chrono::steady_clock::now();
+  const Heartbeat::Reading reading = heartbeat_->reading();
+  if (stream_->confirmed() >= stream_->received()) {
+    unconfirmed_since_.reset();
+  } else if (!unconfirmed_since_.has_value()) {
+    unconfirmed_since_ = now;
+  }
+  if (reading.is_refused && unconfirmed_since_.has_value() &&
+      now - *unconfirmed_since_ >= kLetGoWait) {
+    // It would wait for as long as the engine does.
+    return Unavailable("the server stops, and its stream is let go so that it can");
+  }
+  // A standby changes its timeline under the stream: with its primary, or when it is promoted.
+  if (reading.timeline > system_.timeline && reading.instance == instance_) {
+    log_.Info("The standby has another timeline, it is followed",
+              {{"from", system_.timeline}, {"to", reading.timeline}});
+    MR_RETURN_IF_ERROR(
+        store_->FollowServer(system_.system_identifier, reading.timeline, std::nullopt, {}));
+    system_.timeline = reading.timeline;
+  }
+  return Status::Ok();
 }
 
 Status PostgresSource::Poll(milliseconds wait) {
@@ -274,9 +413,28 @@ void PostgresSource::Confirm(Lsn durable) {
   }
 }
 
+void PostgresSource::SampleLag() {
+  const Lsn confirmed = stream_->confirmed();
+  while (!unconfirmed_.empty() && unconfirmed_.front().end_lsn <= confirmed) {
+    unconfirmed_.pop_front();
+  }
+  const ReadSample sample{decoder_->end_lsn(), decoder_->last_commit_ts(),
+                          std::chrono::steady_clock::now()};
+  if (sample.commit_ts == 0 || sample.end_lsn <= confirmed ||
+      (!unconfirmed_.empty() &&
+       (sample.end_lsn <= unconfirmed_.back().end_lsn ||
+        sample.taken_at - unconfirmed_.back().taken_at < kSampleInterval))) {
+    return;
+  }
+  if (unconfirmed_.size() == kSamplesMax) {
+    unconfirmed_.pop_back();
+  }
+  unconfirmed_.push_back(sample);
+}
+
 void PostgresSource::PublishStatus(const Status& status) {
   MutexLock lock(mu_);
-  status_.connected = phase_ != Phase::kClosed && status.ok();
+  status_.connected = phase_ != Phase::kClosed && phase_ != Phase::kConnected && status.ok();
   status_.snapshot_running = phase_ == Phase::kMakingSlot || phase_ == Phase::kSnapshot;
   if (snapshot_ != nullptr) {
     status_.snapshot_rows = snapshot_->rows_read();
@@ -288,15 +446,14 @@ void PostgresSource::PublishStatus(const Status& status) {
     status_.received_lsn = std::max(status_.received_lsn, stream_->received());
     status_.keepalive_seen = stream_->keepalive_seen();
     status_.heartbeat_seen = stream_->heartbeat_seen();
-    if (decoder_->last_commit_ts() != 0) {
-      status_.last_commit_ts = decoder_->last_commit_ts();
-    }
+    status_.unconfirmed_commit_ts = unconfirmed_.empty() ? 0 : unconfirmed_.front().commit_ts;
   }
   Heartbeat::Reading reading;
   if (heartbeat_ != nullptr) {
     reading = heartbeat_->reading();
     status_.server_lsn = std::max(reading.server_lsn, status_.received_lsn);
     status_.retained_wal_bytes = reading.retained_wal_bytes;
+    status_.wal_status = reading.wal_status;
   }
   if (!status.ok()) {
     status_.last_error = status.message();
@@ -326,6 +483,9 @@ void PostgresSource::Close() {
   snapshot_.reset();
   replication_.reset();
   control_.reset();
+  primary_.reset();
+  store_ = nullptr;
+  unconfirmed_.clear();
   phase_ = Phase::kClosed;
   confirmed_ = 0;
   MutexLock lock(mu_);

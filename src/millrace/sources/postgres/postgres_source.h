@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,16 +51,25 @@ class PostgresSource final : public Source {
  private:
   enum class Phase { kClosed, kConnected, kMakingSlot, kSnapshot, kStreaming };
 
-  Status StartFresh(const SourceState& state, const SystemInfo& system, SourceStateStore& store);
-  Status Resume(const SourceState& state, const SystemInfo& system);
+  Status StartFresh(const SourceState& state);
+  Status Resume(const SourceState& state);
+  // Streams from the stored position if `verdict` lets it.
+  Status ResumeFrom(const SourceState& state, const SlotVerdict& verdict);
   Result<std::unique_ptr<pg::Connection>> Open(bool is_replication) const;
   // The tables in the order of the snapshot; kInvalidArgument if the names are not ours.
   Status OrderTables(const std::vector<std::string>& snapshot_order);
+  // The connection to heartbeat_url, which must reach the primary of our standby.
+  Status ConnectPrimary();
+  // Makes or checks the publications, on the primary, and waits until our server has them.
+  Status PreparePublications(bool is_resuming);
   Status PollSlot(std::chrono::milliseconds wait);
+  void HurrySlot();
   Status BeginSnapshot(const std::string& snapshot);
   Status StartStreaming(SourcePosition start, Lsn confirmed);
   Status Step(std::chrono::milliseconds wait);
+  Status PollStream(std::chrono::milliseconds wait);
   void PublishStatus(const Status& status);
+  void SampleLag();
 
   // Constant after construction.
   const PostgresSourceConfig config_;
@@ -71,11 +81,27 @@ class PostgresSource final : public Source {
   std::vector<SourceTable> snapshot_tables_;  // in the order of the snapshot
   std::unique_ptr<pg::Connection> control_;
   std::unique_ptr<pg::Connection> replication_;  // until the stream takes it
+  std::unique_ptr<pg::Connection> primary_;  // only where a standby's slot or publication is made
+  SourceStateStore* store_ = nullptr;        // from Start() to Close()
+  bool is_standby_ = false;
+  SystemInfo system_;
+  std::string instance_;  // of the server that the stream comes from
+  std::chrono::steady_clock::time_point next_hurry_;
+  // Since when the server has sent what is not confirmed.
+  std::optional<std::chrono::steady_clock::time_point> unconfirmed_since_;
   std::vector<std::string> publications_;
   SourcePosition start_;
   std::unique_ptr<PgOutputDecoder> decoder_;
   std::unique_ptr<SnapshotReader> snapshot_;
   std::unique_ptr<Heartbeat> heartbeat_;
+
+  // What was read and is not confirmed: ends and commit times of transactions, some a second.
+  struct ReadSample {
+    Lsn end_lsn;
+    TimestampMicros commit_ts = 0;
+    std::chrono::steady_clock::time_point taken_at;
+  };
+  std::deque<ReadSample> unconfirmed_;
 
   // The newest Confirm(), also while there is no stream.
   std::atomic<uint64_t> confirmed_{0};
@@ -91,9 +117,5 @@ std::unique_ptr<Source> MakePostgresSource(PostgresSourceConfig config, telemetr
 
 // `millrace check`: what the server needs for this pipeline, without changing anything.
 std::vector<CheckFinding> CheckPostgres(const PostgresSourceConfig& config);
-
-// Shows and drops the slot. kUnavailable with the pid while it is in use.
-Result<std::optional<SlotInfo>> ShowPostgresSlot(const PostgresSourceConfig& config);
-Status DropPostgresSlot(const PostgresSourceConfig& config);
 
 }  // namespace millrace::sources::postgres

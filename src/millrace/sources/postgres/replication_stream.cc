@@ -19,11 +19,15 @@ using std::chrono::seconds;
 
 // Offset of the payload in an XLogData: type byte, start, end, clock.
 constexpr size_t kXLogDataHeader = 25;
+constexpr size_t kXLogDataClock = 17;
 // Type byte, end, clock, reply wanted.
 constexpr size_t kKeepAliveSize = 18;
 // One Poll() reads no more than this, so that its caller gets a turn.
 constexpr size_t kPollBytesMax = size_t{4} << 20;
 constexpr seconds kFeedbackIntervalMax{10};
+// How long a server may be silent that was asked for an answer, whatever its wal_sender_timeout.
+constexpr seconds kSilenceMin{5};
+constexpr seconds kSilenceMax{60};
 // A position that grows is told no more often than this, but for a server that waits.
 constexpr milliseconds kFeedbackIntervalMin{10};
 // How long a wanted reply waits for what is under way to become durable.
@@ -79,6 +83,10 @@ Status ReplicationStream::Start(std::unique_ptr<pg::Connection> connection, Sour
   if (timeout > milliseconds(0)) {
     feedback_interval_ = std::min<Clock::duration>(feedback_interval_, timeout / 3);
   }
+  silence_max_ = timeout > milliseconds(0)
+                     ? std::clamp<Clock::duration>(timeout, kSilenceMin, kSilenceMax)
+                     : kSilenceMax;
+  last_heard_ = Clock::now();
   connection_ = std::move(connection);
   decoder_.StartStream(start);
   heartbeats_ = decoder_.heartbeats();
@@ -132,6 +140,9 @@ Status ReplicationStream::Poll(milliseconds wait) {
   MR_RETURN_IF_ERROR(SendFeedbackIfDue());
   const Clock::time_point deadline = Clock::now() + wait;
   drained_bytes_ = 0;
+  if (IsFull()) {
+    last_heard_ = Clock::now();
+  }
   while (!IsFull() && drained_bytes_ < kPollBytesMax) {
     MR_ASSIGN_OR_RETURN(const bool had_messages, DrainMessages());
     if (IsFull() || drained_bytes_ >= kPollBytesMax) {
@@ -144,6 +155,10 @@ Status ReplicationStream::Poll(milliseconds wait) {
       slice = std::max(milliseconds(0), std::chrono::ceil<milliseconds>(until - now));
     }
     MR_ASSIGN_OR_RETURN(const bool has_bytes, connection_->WaitReadable(slice));
+    if (!has_bytes && Clock::now() - last_heard_ > silence_max_) {
+      return Unavailable(fmt::format("the server has sent nothing for {} s, though it was asked",
+                                     std::chrono::ceil<seconds>(silence_max_).count()));
+    }
     if (!has_bytes && (drained_bytes_ != 0 || Clock::now() >= deadline)) {
       break;
     }
@@ -163,8 +178,12 @@ Result<bool> ReplicationStream::DrainMessages() {
     }
     if (read.state == pg::CopyState::kEnd) {
       decoder_.RollBackOpenTransaction();
-      MR_RETURN_IF_ERROR(
-          connection_->FinishCopy().WithContext(fmt::format("read from slot '{}'", options_.slot)));
+      const Status ended =
+          connection_->FinishCopy().WithContext(fmt::format("read from slot '{}'", options_.slot));
+      if (ended.code() == Code::kFailedPrecondition) {
+        return Unavailable(ended.message());  // the next start finds out what became of the slot
+      }
+      MR_RETURN_IF_ERROR(ended);
       return Unavailable(
           fmt::format("the server ended the replication of slot '{}' (it stops)", options_.slot));
     }
@@ -176,17 +195,30 @@ Result<bool> ReplicationStream::DrainMessages() {
     has_pending_since_ = true;
     pending_since_ = Clock::now();
   }
-  if (decoder_.heartbeats() != heartbeats_) {
-    heartbeats_ = decoder_.heartbeats();
-    heartbeat_seen_ = Clock::now();
+  if (had_messages) {
+    last_heard_ = Clock::now();
   }
   return had_messages;
+}
+
+void ReplicationStream::NoteHeartbeat(TimestampMicros sent_at) {
+  heartbeats_ = decoder_.heartbeats();
+  // Both clocks are the server's.
+  if (sent_at - decoder_.last_commit_ts() <=
+      std::chrono::microseconds(options_.heartbeat_age_max).count()) {
+    heartbeat_seen_ = Clock::now();
+  }
 }
 
 Status ReplicationStream::HandleMessage(std::string_view message) {
   if (message.front() == 'w' && message.size() > kXLogDataHeader) [[likely]] {
     received_ = std::max(received_, Lsn(LoadBigEndian<uint64_t>(message.data() + 1)));
-    return decoder_.Decode(message.substr(kXLogDataHeader));
+    MR_RETURN_IF_ERROR(decoder_.Decode(message.substr(kXLogDataHeader)));
+    if (decoder_.heartbeats() != heartbeats_) [[unlikely]] {
+      NoteHeartbeat(kPostgresEpoch + static_cast<TimestampMicros>(
+                                         LoadBigEndian<uint64_t>(message.data() + kXLogDataClock)));
+    }
+    return Status::Ok();
   }
   if (message.front() == 'k' && message.size() == kKeepAliveSize) {
     return HandleKeepAlive(message.substr(1));
