@@ -522,6 +522,8 @@ TEST_F(SourceTest, SlotsThatDoNotFitAreRefusedWithTheChoices) {
   Sql("SELECT pg_drop_replication_slot('$S')");
   Sql("SELECT pg_create_logical_replication_slot('$S', 'pgoutput', false, true)");
   expect(Code::kFailedPrecondition, "two_phase");
+  EXPECT_EQ(DropPostgresSlot(config_).status().code(), Code::kFailedPrecondition);
+  Sql("SELECT pg_drop_replication_slot('$S')");
 }
 
 // Cases: 26.
