@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "millrace/sources/postgres/postgres_source.h"
+#include "millrace/sources/postgres/slot_commands.h"
 #include "millrace/sources/testing/memory_source_state.h"
 
 namespace millrace::sources::postgres {
@@ -178,7 +179,7 @@ int Run(const std::string& url, size_t rows, size_t transaction_rows) {
       ours, CpuSeconds(RUSAGE_SELF) - cpu, sender->Stop(), ours / theirs);
   source->Close();
 
-  Check(DropPostgresSlot(config));
+  Check(DropPostgresSlot(config).status());
   Sql(admin,
       "SELECT pg_drop_replication_slot('bench_recvlogical'); DROP PUBLICATION bench_capture; "
       "DROP SCHEMA bench_capture CASCADE");

@@ -15,8 +15,10 @@ from .clickhouse import ClickHouse
 from .kafka import Kafka
 from .pipeline import Generator, Millrace
 from .postgres import Postgres
+from .proxy import Proxy
 from .redis import Redis
 from .server import Server, ServerError, wait_for
+from .standby import Standby
 
 __all__ = [
     "ClickHouse",
@@ -24,8 +26,10 @@ __all__ = [
     "Kafka",
     "Millrace",
     "Postgres",
+    "Proxy",
     "Redis",
     "Server",
     "ServerError",
+    "Standby",
     "wait_for",
 ]

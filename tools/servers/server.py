@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every server has in common: start, stop, kill, wait until it answers."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -167,6 +168,15 @@ class Server:
         if self.is_running():
             process.kill_tree(self._process, reap=self._reap)
         self._forget_process()
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Stands still within the block: its connections stay, and nothing answers."""
+        process.send_signal(self._process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(self._process, signal.SIGCONT)
 
     def restart(self, timeout=None):
         self.stop()

@@ -38,6 +38,7 @@ Json SourceJson(const StatusSnapshot::Source& source) {
       {"lag_bytes", source.lag_bytes},
       {"lag_seconds", source.lag_seconds},
       {"retained_wal_bytes", source.retained_wal_bytes},
+      {"wal_status", source.wal_status},
       {"snapshot", source.snapshot},
       {"snapshot_rows", source.snapshot_rows},
       {"snapshot_rows_per_second", source.snapshot_rows_per_second},
@@ -98,6 +99,7 @@ Status ReadSource(const Json& json, StatusSnapshot::Source& source) {
   Read(json, "lag_bytes", source.lag_bytes);
   Read(json, "lag_seconds", source.lag_seconds);
   Read(json, "retained_wal_bytes", source.retained_wal_bytes);
+  Read(json, "wal_status", source.wal_status);
   Read(json, "snapshot", source.snapshot);
   Read(json, "snapshot_rows", source.snapshot_rows);
   Read(json, "snapshot_rows_per_second", source.snapshot_rows_per_second);

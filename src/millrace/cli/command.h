@@ -32,6 +32,7 @@ void AddCheckCommand(CLI::App& app, CommandLine& line);
 void AddDocsCommand(CLI::App& app, CommandLine& line);
 void AddLintCommand(CLI::App& app, CommandLine& line);
 void AddRunCommand(CLI::App& app, CommandLine& line);
+void AddSlotCommand(CLI::App& app, CommandLine& line);
 void AddSnapshotCommand(CLI::App& app, CommandLine& line);
 void AddStatusCommand(CLI::App& app, CommandLine& line);
 void AddVersionCommand(CLI::App& app, CommandLine& line);

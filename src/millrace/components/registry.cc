@@ -2,15 +2,20 @@
 #include "millrace/components/registry.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "millrace/config/sql_words.h"
+#include "millrace/pipeline/stored_source_state.h"
 #include "millrace/sinks/blackhole/blackhole_sink.h"
 #include "millrace/sinks/clickhouse/clickhouse_config.h"
 #include "millrace/sinks/kafka/kafka_sink.h"
 #include "millrace/sinks/redis/redis_sink.h"
 #include "millrace/sinks/stdout/stdout_sink.h"
 #include "millrace/sources/postgres/postgres_source.h"
+#include "millrace/sources/postgres/slot_commands.h"
 #include "millrace/sql/duckdb/duckdb_engine.h"
 #include "millrace/storage/rocksdb/rocksdb_store.h"
 
@@ -21,6 +26,7 @@ namespace {
 sources::postgres::PostgresSourceConfig SourceConfigOf(const config::PipelineConfig& config) {
   sources::postgres::PostgresSourceConfig source;
   source.url = config.source.url;
+  source.heartbeat_url = config.source.heartbeat_url;
   source.tables = config.source.tables;
   source.slot = config.source.slot;
   source.publication = config.source.publication;
@@ -40,9 +46,22 @@ sources::postgres::PostgresSourceConfig SourceConfigOf(const config::PipelineCon
   source.snapshot_chunk_rows = config.source.snapshot_chunk_rows;
   source.heartbeat_interval = config.source.heartbeat_interval;
   source.staging_directory = config.data_dir + "/staging";
+  source.on_slot_lost = config.source.on_slot_lost == config::OnSlotLost::kSnapshot
+                            ? sources::postgres::OnSlotLost::kSnapshot
+                            : sources::postgres::OnSlotLost::kStop;
   source.batch_rows_max = config.engine.batch.rows_max;
   source.batch_bytes_max = config.engine.batch.bytes_max;
   return source;
+}
+
+// The store of a data_dir that an earlier run made; null if there is none.
+Result<std::unique_ptr<storage::Store>> OpenExistingStore(const config::PipelineConfig& config) {
+  std::error_code error;
+  if (!std::filesystem::exists(std::filesystem::path(config.data_dir) / "rocksdb", error)) {
+    return std::unique_ptr<storage::Store>();
+  }
+  return storage::OpenRocksDbStore(
+      {.path = config.data_dir, .cache_bytes = config.storage.cache_bytes});
 }
 
 }  // namespace
@@ -96,6 +115,40 @@ Result<pipeline::Parts> MakeParts(const config::PipelineConfig& config,
 
 std::vector<sources::CheckFinding> CheckSource(const config::PipelineConfig& config) {
   return sources::postgres::CheckPostgres(SourceConfigOf(config));
+}
+
+Result<std::optional<SourceState>> ReadSourceState(const config::PipelineConfig& config) {
+  MR_ASSIGN_OR_RETURN(const std::unique_ptr<storage::Store> store, OpenExistingStore(config));
+  if (store == nullptr) {
+    return std::optional<SourceState>();
+  }
+  MR_ASSIGN_OR_RETURN(SourceState state, store->LoadSourceState());
+  return std::optional<SourceState>(std::move(state));
+}
+
+Result<std::string> ShowSlot(const config::PipelineConfig& config, const SourceState* state) {
+  MR_ASSIGN_OR_RETURN(const auto report,
+                      sources::postgres::ShowPostgresSlot(SourceConfigOf(config)));
+  return sources::postgres::RenderSlotReport(config.source.slot, report, state);
+}
+
+Result<bool> DropSlot(const config::PipelineConfig& config) {
+  return sources::postgres::DropPostgresSlot(SourceConfigOf(config));
+}
+
+Result<AdoptedSlot> AdoptSlot(const config::PipelineConfig& config) {
+  MR_ASSIGN_OR_RETURN(const std::unique_ptr<storage::Store> store, OpenExistingStore(config));
+  if (store == nullptr) {
+    return FailedPrecondition(fmt::format(
+        "data_dir {} does not exist, so that there is nothing to go on with: restore it, or start "
+        "anew with `millrace run`",
+        config.data_dir));
+  }
+  MR_ASSIGN_OR_RETURN(const SourceState state, store->LoadSourceState());
+  pipeline::StoredSourceState source_state(*store);
+  MR_ASSIGN_OR_RETURN(const auto adoption, sources::postgres::AdoptPostgresSlot(
+                                               SourceConfigOf(config), state, source_state));
+  return AdoptedSlot{adoption.from, adoption.to, adoption.made_slot};
 }
 
 }  // namespace millrace::components

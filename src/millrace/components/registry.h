@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "millrace/common/result.h"
 #include "millrace/config/pipeline_config.h"
+#include "millrace/model/source_state.h"
 #include "millrace/pipeline/pipeline.h"
 #include "millrace/sinks/sink.h"
 #include "millrace/telemetry/log.h"
@@ -30,5 +32,25 @@ Result<pipeline::Parts> MakeParts(const config::PipelineConfig& config,
 
 // Connects to the source and says what is missing there, and how to mend it. Changes nothing.
 std::vector<sources::CheckFinding> CheckSource(const config::PipelineConfig& config);
+
+// What data_dir knows about the source; nothing if data_dir was never made. kFailedPrecondition if
+// another process holds it.
+Result<std::optional<SourceState>> ReadSourceState(const config::PipelineConfig& config);
+
+// The slot on the server, as lines of text, with the position of `state` if there is one.
+Result<std::string> ShowSlot(const config::PipelineConfig& config, const SourceState* state);
+
+// Drops the slot; true if there was one. kUnavailable while it is in use.
+Result<bool> DropSlot(const config::PipelineConfig& config);
+
+struct AdoptedSlot {
+  SourcePosition from;
+  SourcePosition to;
+  bool made_slot = false;
+};
+
+// Lets data_dir go on, with the next epoch, at the slot of the server that source.url reaches.
+// kFailedPrecondition if the database did not move, or another process holds data_dir.
+Result<AdoptedSlot> AdoptSlot(const config::PipelineConfig& config);
 
 }  // namespace millrace::components

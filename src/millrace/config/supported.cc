@@ -72,23 +72,9 @@ constexpr std::array kFeatures = {
             [](const PipelineConfig& c) {
               return At(c.source.section, "confirm", c.source.confirm != ConfirmPolicy::kStored);
             }},
-    Feature{"source.on_slot_lost other than stop",
-            [](const PipelineConfig& c) {
-              return At(c.source.section, "on_slot_lost",
-                        c.source.on_slot_lost != OnSlotLost::kStop);
-            }},
-    Feature{"source.snapshot.mode when_needed: use initial or never",
-            [](const PipelineConfig& c) {
-              return At(c.source.section, "snapshot",
-                        c.source.snapshot_mode == SnapshotMode::kWhenNeeded);
-            }},
     Feature{"source.discover: new tables are found at the next start",
             [](const PipelineConfig& c) {
               return At(c.source.section, "discover", c.source.discover);
-            }},
-    Feature{"source.heartbeat_url: heartbeats go to source.url",
-            [](const PipelineConfig& c) {
-              return At(c.source.section, "heartbeat_url", !c.source.heartbeat_url.empty());
             }},
     Feature{"windows: a stream is a mirror or row by row",
             [](const PipelineConfig& c) {

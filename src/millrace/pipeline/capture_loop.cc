@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "millrace/pipeline/error_policy.h"
+#include "millrace/pipeline/stored_source_state.h"
 
 namespace millrace::pipeline {
 
@@ -14,23 +15,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// The source's view of data_dir.
-class StoredSourceState : public sources::SourceStateStore {
- public:
-  explicit StoredSourceState(storage::Store& store) : store_(store) {}
-  Status BeginSlot(uint64_t system_identifier, uint32_t timeline) override {
-    return store_.BeginSlot(system_identifier, timeline);
-  }
-  Status BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) override {
-    return store_.BeginStreaming(position, notes);
-  }
-
- private:
-  storage::Store& store_;
-};
-
-// How often the source may tell the server that it lives while the engine is behind.
-constexpr milliseconds kBackpressurePoll{1'000};
+// How often the source may tell the server that it lives while the engine is behind: well within
+// the shortest wal_sender_timeout that anybody sets.
+constexpr milliseconds kBackpressurePoll{100};
 
 void CountEvents(const ChangeBatch& batch, telemetry::PipelineMetrics& metrics) {
   constexpr std::array<std::string_view, 8> kOps = {

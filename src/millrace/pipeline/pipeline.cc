@@ -20,6 +20,8 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr milliseconds kStatusInterval{250};
+// A source that is back, or a slot that is free, is found within this.
+constexpr milliseconds kSourceWaitMax{3'000};
 // Dropping output costs a synced write.
 constexpr milliseconds kDropInterval{1'000};  // and how often rates are measured
 // SIGTERM promises an exit in under 10 s; this is what sinks have of it.
@@ -60,7 +62,7 @@ Status Pipeline::Run(std::stop_token stop) {
 
 // The tables must be known before the streams can be planned.
 Status Pipeline::ConnectSource(std::stop_token stop) {
-  Backoff backoff({});
+  Backoff backoff({.wait_max = kSourceWaitMax});
   while (!stop.stop_requested()) {
     MR_ASSIGN_OR_RETURN(const SourceState state, store_->LoadSourceState());
     const Status status = source_->Connect(state);
@@ -176,10 +178,12 @@ void Pipeline::Start() {
       BatchLoop::Options{.output_log_bytes_max = config_.storage.max_bytes},
       [this](SourcePosition position) { source_->Confirm(position.end_lsn); }, metrics_,
       log_.With("component", "engine"));
-  capture_ = std::make_unique<CaptureLoop>(
-      *source_, *store_, hand_over_,
-      CaptureLoop::Options{.trigger = batch, .table_roles = plan_.table_roles}, metrics_,
-      log_.With("component", "source"));
+  capture_ =
+      std::make_unique<CaptureLoop>(*source_, *store_, hand_over_,
+                                    CaptureLoop::Options{.trigger = batch,
+                                                         .backoff = {.wait_max = kSourceWaitMax},
+                                                         .table_roles = plan_.table_roles},
+                                    metrics_, log_.With("component", "source"));
 
   for (const std::unique_ptr<SinkWriter>& writer : writers_) {
     sink_threads_.emplace_back([this, &writer] {
@@ -359,6 +363,7 @@ void Pipeline::PublishStatus(std::string_view state) {
     snapshot.source.lag_bytes = source.server_lsn.value() - source.confirmed_lsn.value();
   }
   snapshot.source.retained_wal_bytes = source.retained_wal_bytes;
+  snapshot.source.wal_status = source.wal_status;
   snapshot.source.snapshot = source.snapshot_running ? "running" : "done";
   snapshot.source.snapshot_rows = source.snapshot_rows;
   DescribeReadings(source, snapshot.source);
@@ -370,9 +375,9 @@ void Pipeline::PublishStatus(std::string_view state) {
   metrics_.TablesPaused(source.paused_tables.size());
   metrics_.ChangesLeftOut(source.paused_changes -
                           std::exchange(paused_changes_, source.paused_changes));
-  if (engine_ && source.received_lsn > source.confirmed_lsn && engine_->last_commit_ts() != 0) {
+  if (source.unconfirmed_commit_ts != 0) {
     snapshot.source.lag_seconds =
-        std::max(0.0, static_cast<double>(source.last_commit_ts - engine_->last_commit_ts()) / 1e6);
+        std::max(0.0, static_cast<double>(NowMicros() - source.unconfirmed_commit_ts) / 1e6);
   }
   for (size_t i = 0; i < states_.size() && engine_; ++i) {
     StatusSnapshot::Stream stream;
@@ -414,7 +419,9 @@ void Pipeline::JudgeReadiness(const sources::SourceStatus& source, StatusSnapsho
     snapshot.not_ready_reason = "the pipeline is " + snapshot.state;
   } else if (!source.connected) {
     snapshot.state = "connecting";
-    snapshot.not_ready_reason = "the source is not connected: " + source.last_error;
+    snapshot.not_ready_reason =
+        fmt::format("the source is not connected{}{}", source.last_error.empty() ? "" : ": ",
+                    source.last_error);
   } else if (source.snapshot_running) {
     snapshot.state = "snapshot";
     snapshot.not_ready_reason = "the tables are being read";

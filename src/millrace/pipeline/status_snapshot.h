@@ -32,7 +32,8 @@ struct StatusSnapshot {
     uint64_t lag_bytes = 0;  // WAL between the server's newest and the confirmed position
     double lag_seconds = 0;  // age of the oldest transaction that is not durable here
     uint64_t retained_wal_bytes = 0;
-    std::string snapshot;        // "running", "done"
+    std::string wal_status;  // of the slot, the server's word: reserved, extended, unreserved, lost
+    std::string snapshot;    // "running", "done"
     uint64_t snapshot_rows = 0;  // since the start of this process
     double snapshot_rows_per_second = 0;
     std::optional<double> snapshot_seconds_left;  // as far as the server can guess

@@ -25,6 +25,9 @@ class SourceStateStore {
   // See storage::Store.
   virtual Status BeginSlot(uint64_t system_identifier, uint32_t timeline) = 0;
   virtual Status BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) = 0;
+  virtual Status FollowServer(uint64_t system_identifier, uint32_t timeline,
+                              std::optional<SourcePosition> position,
+                              std::span<const SourceNote> notes) = 0;
 };
 
 // How far a table has been read beside the stream.
@@ -50,7 +53,10 @@ struct SourceStatus {
   Lsn confirmed_lsn;  // what the server was told that it may forget
   Lsn server_lsn;     // newest WAL position that the server has
   uint64_t retained_wal_bytes = 0;
-  TimestampMicros last_commit_ts = 0;  // commit time of the newest transaction read
+  std::string wal_status;  // of the slot, the server's word
+  // Commit time of the oldest transaction that was read and is not confirmed, to about 100 ms; 0:
+  // there is none.
+  TimestampMicros unconfirmed_commit_ts = 0;
   // Steady-clock time at which a heartbeat came back through the slot; nothing before the first.
   std::optional<std::chrono::steady_clock::time_point> heartbeat_seen;
   std::optional<std::chrono::steady_clock::time_point> keepalive_seen;
@@ -103,8 +109,8 @@ class Source {
 
   // Makes or checks publication and slot and goes on at `state.position`, or at the slot's
   // beginning if there is none. Tables that `state` does not know are read beside the stream, and
-  // their rows come in its batches. `store` outlives Close(). Never starts wrong: a slot without
-  // our state, a position that the slot cannot serve, another server or timeline fail with
+  // their rows come in its batches. `store` is used until Close(). Never starts wrong: a slot
+  // without our state, a position that the slot cannot serve, another server or timeline fail with
   // kFailedPrecondition and the choices.
   virtual Status Start(const SourceState& state, SourceStateStore& store,
                        const TableRoles& roles) = 0;

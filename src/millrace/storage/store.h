@@ -102,6 +102,12 @@ class Store {
   virtual Status BeginSlot(uint64_t system_identifier, uint32_t timeline) = 0;
   // Durably records that the slot is made, and that streaming begins at `position` with `notes`.
   virtual Status BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) = 0;
+  // Durably records, as one write, that the source goes on on another server or timeline: at
+  // `position`, or at the stored one, with `notes`. kFailedPrecondition if there is none, or
+  // `position` is before it. With a `position`, no batch may be committed meanwhile.
+  virtual Status FollowServer(uint64_t system_identifier, uint32_t timeline,
+                              std::optional<SourcePosition> position,
+                              std::span<const SourceNote> notes) = 0;
 
   virtual Result<StateTableId> OpenStateTable(std::string_view name) = 0;
   // The stream with its id and the version of its columns: the stored one, or a new one if the

@@ -119,12 +119,13 @@ class Mirror:
     """One database, one pipeline of mirrors, and their comparison."""
 
     def __init__(self, directory, postgres, database, clickhouse, clickhouse_database):
+        directory.mkdir(parents=True, exist_ok=True)
         self.postgres, self.database = postgres, database
         self.clickhouse, self.clickhouse_database = clickhouse, clickhouse_database
         self.tables = {}  # stream to table, as SQL spells it
         self.sessions = []
         self.session = self.new_session()
-        self.sql(f"CREATE TABLE {MARK} (id int PRIMARY KEY, n int); INSERT INTO {MARK} VALUES (1, 0)")
+        self.make_mark()
         self.config = {}
         self._log_read = 0  # bytes of the process's log that are in the two lists
         self._log_lines, self._output_lines = [], []
@@ -133,6 +134,12 @@ class Mirror:
                                 free_port(), die_with_parent=True)  # fmt: skip
 
     # The source.
+
+    def make_mark(self):
+        self.sql(
+            f"CREATE TABLE IF NOT EXISTS {MARK} (id int PRIMARY KEY, n int);"
+            f"INSERT INTO {MARK} VALUES (1, 0) ON CONFLICT DO NOTHING"
+        )
 
     @property
     def version(self):

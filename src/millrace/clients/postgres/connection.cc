@@ -302,6 +302,11 @@ Status Connection::Configure(const ConnectOptions& options) {
 
 int Connection::server_version() const { return PQserverVersion(rep_->conn); }
 
+std::string Connection::Database() const {
+  const char* name = PQdb(rep_->conn);
+  return name == nullptr ? "" : name;
+}
+
 std::string_view Connection::ServerParameter(const char* name) const {
   const char* value = PQparameterStatus(rep_->conn, name);
   return value == nullptr ? std::string_view() : std::string_view(value);

@@ -87,6 +87,7 @@ class Connection {
   int server_version() const;
   // "host:port/database", for messages.
   const std::string& peer() const { return peer_; }
+  std::string Database() const;
   // A parameter that the server reports, such as server_encoding; empty if it does not.
   std::string_view ServerParameter(const char* name) const;
 

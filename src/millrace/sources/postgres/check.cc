@@ -15,7 +15,6 @@ namespace {
 using Level = CheckFinding::Level;
 
 constexpr std::chrono::milliseconds kLockTimeout{5'000};
-constexpr std::chrono::milliseconds kDropSlotWait{5'000};
 
 Result<std::unique_ptr<pg::Connection>> Open(const PostgresSourceConfig& config) {
   return pg::Connection::Connect(
@@ -105,6 +104,63 @@ void CheckReading(pg::Connection& connection, const PostgresSourceConfig& config
   }
 }
 
+// The slot, if there is one, and what the server thinks of it.
+void CheckSlot(pg::Connection& connection, const PostgresSourceConfig& config,
+               std::vector<CheckFinding>& findings) {
+  const Result<std::optional<SlotInfo>> slot = ReadSlot(connection, config.slot);
+  if (!slot.ok()) {
+    return Add(findings, Level::kError, slot.status().message());
+  }
+  if (!slot->has_value()) {
+    return Add(findings, Level::kOk,
+               fmt::format("slot '{}' will be made by `millrace run`", config.slot));
+  }
+  const SlotInfo& info = **slot;
+  SystemInfo system;
+  system.database = connection.Database();
+  if (const SlotVerdict kind = JudgeSlotKind(config.slot, info, system);
+      kind.fault != SlotFault::kNone) {
+    return Add(findings, Level::kError, kind.status.message());
+  }
+  if (info.wal_status == "lost" || !info.invalidation_reason.empty()) {
+    return Add(findings, Level::kError,
+               fmt::format("slot '{}' was invalidated by the server ({}): `millrace run` says the "
+                           "choices",
+                           config.slot,
+                           info.invalidation_reason.empty() ? "its WAL was removed"
+                                                            : info.invalidation_reason));
+  }
+  if (info.wal_status == "unreserved") {
+    return Add(findings, Level::kWarning,
+               fmt::format("slot '{}' holds more WAL than max_slot_wal_keep_size, and the server "
+                           "removes it at the next checkpoint: start the pipeline",
+                           config.slot));
+  }
+  Add(findings, Level::kOk,
+      fmt::format("slot '{}' is there{}", config.slot, info.is_active ? " and in use" : ""));
+}
+
+// What a standby needs of its primary.
+void CheckPrimary(pg::Connection& standby, const PostgresSourceConfig& config,
+                  std::vector<CheckFinding>& findings) {
+  const auto fail = [&findings](const Status& status) {
+    Add(findings, Level::kError, "heartbeat_url: " + status.message());
+  };
+  const Result<uint64_t> system_identifier = ReadSystemIdentifier(standby);
+  if (!system_identifier.ok()) {
+    return fail(system_identifier.status());
+  }
+  const Result<std::unique_ptr<pg::Connection>> primary = pg::Connection::Connect(
+      config.heartbeat_url, {.application_name = "millrace check", .lock_timeout = kLockTimeout});
+  if (!primary.ok()) {
+    return fail(primary.status());
+  }
+  if (const Status status = CheckIsPrimaryOf(**primary, *system_identifier); !status.ok()) {
+    return fail(status);
+  }
+  Add(findings, Level::kOk, "heartbeat_url reaches the standby's primary");
+}
+
 }  // namespace
 
 std::vector<CheckFinding> CheckPostgres(const PostgresSourceConfig& config) {
@@ -128,21 +184,15 @@ std::vector<CheckFinding> CheckPostgres(const PostgresSourceConfig& config) {
   for (const Status& error : report.value().errors) {
     Add(findings, Level::kError, error.message());
   }
+  CheckSlot(*connection.value(), config, findings);
+  if (report->is_standby && !config.heartbeat_url.empty()) {
+    CheckPrimary(*connection.value(), config, findings);
+  }
   if (!report.value().catalog.tables.empty()) {
     CheckPublications(*connection.value(), config, report.value().catalog, findings);
     CheckReading(*connection.value(), config, report.value().catalog, findings);
   }
   return findings;
-}
-
-Result<std::optional<SlotInfo>> ShowPostgresSlot(const PostgresSourceConfig& config) {
-  MR_ASSIGN_OR_RETURN(const std::unique_ptr<pg::Connection> connection, Open(config));
-  return ReadSlot(*connection, config.slot);
-}
-
-Status DropPostgresSlot(const PostgresSourceConfig& config) {
-  MR_ASSIGN_OR_RETURN(const std::unique_ptr<pg::Connection> connection, Open(config));
-  return DropSlot(*connection, config.slot, kDropSlotWait);
 }
 
 }  // namespace millrace::sources::postgres

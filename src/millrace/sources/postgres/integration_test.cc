@@ -16,6 +16,7 @@
 
 #include "millrace/clients/postgres/quoting.h"
 #include "millrace/sources/postgres/postgres_source.h"
+#include "millrace/sources/postgres/slot_commands.h"
 #include "millrace/sources/postgres/testing/source_fixture.h"
 
 namespace millrace::sources::postgres {
@@ -400,6 +401,8 @@ TEST_F(SourceTest, SlotsThatDoNotFitAreRefusedWithTheChoices) {
   Sql("SELECT pg_drop_replication_slot('$S')");
   Sql("SELECT pg_create_logical_replication_slot('$S', 'pgoutput', false, true)");
   expect(Code::kFailedPrecondition, "two_phase");
+  EXPECT_EQ(DropPostgresSlot(config_).status().code(), Code::kFailedPrecondition);
+  Sql("SELECT pg_drop_replication_slot('$S')");
 }
 
 // Cases: 26.
@@ -538,7 +541,6 @@ TEST_F(SourceTest, HeartbeatsComeBackAndStatusShowsTheServer) {
   EXPECT_TRUE(status.connected);
   EXPECT_GT(status.server_lsn, Lsn(0));
   EXPECT_GT(status.received_lsn, Lsn(0));
-  EXPECT_GT(status.last_commit_ts, 0);
   EXPECT_EQ(status.last_error, "");
   EXPECT_TRUE(status.keepalive_seen.has_value());
 }

@@ -21,6 +21,9 @@ enum class OnSlotLost { kStop, kSnapshot };
 struct PostgresSourceConfig {
   // Any libpq URI or connection string. Holds a password: never printed.
   std::string url;
+  // Where heartbeats are written, and the publication is made; empty: `url`. The primary, if `url`
+  // is a standby.
+  std::string heartbeat_url;
   // `schema.table`, quoted where PostgreSQL would need it; `*` stands for any run of characters; a
   // bare name is in schema public.
   std::vector<std::string> tables;

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "millrace/clients/postgres/quoting.h"
 #include "millrace/common/failpoint.h"
 #include "millrace/sources/postgres/catalog.h"
 #include "millrace/sources/postgres/publication.h"
@@ -19,6 +20,14 @@ using std::chrono::milliseconds;
 // How long an old connection of ours may still hold a slot that is to be dropped.
 constexpr milliseconds kDropSlotWait{5'000};
 constexpr milliseconds kLockTimeout{10'000};
+// How long a standby may take to replay the publication before it is asked again from the start.
+constexpr milliseconds kReplayWait{3'000};
+constexpr milliseconds kReplayLook{50};
+constexpr milliseconds kHurryInterval{1'000};
+constexpr milliseconds kSampleInterval{100};
+constexpr size_t kSamplesMax = 4096;
+// How long a server that stops waits for us before its stream is let go.
+constexpr milliseconds kLetGoWait{2'000};
 // How often the catalog is compared where no heartbeats are written.
 constexpr milliseconds kCompareInterval{10'000};
 // How long the stream is waited for while rows may arrive beside it.
@@ -85,6 +94,7 @@ Status PostgresSource::Connect(const SourceState& state) {
     if (!report.errors.empty()) {
       return report.errors.front();
     }
+    is_standby_ = report.is_standby;
     std::vector<SourceTable> in_catalog;
     for (CatalogTable& entry : report.catalog.tables) {
       in_catalog.push_back(std::move(entry.source));
@@ -132,7 +142,8 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
     roles_ = roles;
     notes_ = state.notes;
     MR_ASSIGN_OR_RETURN(replication_, Open(true));
-    MR_ASSIGN_OR_RETURN(const SystemInfo system, IdentifySystem(*replication_));
+    MR_ASSIGN_OR_RETURN(system_, IdentifySystem(*replication_));
+    MR_ASSIGN_OR_RETURN(instance_, ReadInstance(*replication_));
     paused_changes_ += reader_ == nullptr ? 0 : reader_->paused_changes();
     reader_ = std::make_unique<TransactionReader>(
         TransactionReader::Options{.resolver = &registry_,
@@ -141,55 +152,178 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
                                    .staging_directory = config_.staging_directory,
                                    .batch_rows_max = config_.batch_rows_max,
                                    .batch_bytes_max = config_.batch_bytes_max});
-    heartbeat_ = std::make_unique<Heartbeat>(
-        Heartbeat::Options{config_.url, config_.slot, config_.heartbeat_interval}, log_);
-    return state.position.has_value() ? Resume(state, system) : StartFresh(state, system);
+    heartbeat_ =
+        std::make_unique<Heartbeat>(Heartbeat::Options{.url = config_.url,
+                                                       .message_url = config_.heartbeat_url,
+                                                       .slot = config_.slot,
+                                                       .is_standby = is_standby_,
+                                                       .interval = config_.heartbeat_interval},
+                                    log_);
+    return state.position.has_value() ? Resume(state) : StartFresh(state);
   }();
   PublishStatus(status);
   return status;
 }
 
-Status PostgresSource::Resume(const SourceState& state, const SystemInfo& system) {
-  MR_RETURN_IF_ERROR(CheckServerIsOurs(system, state));
-  MR_ASSIGN_OR_RETURN(const std::optional<SlotInfo> slot, ReadSlot(*control_, config_.slot));
-  Status serves = CheckSlotServes(config_.slot, slot, system, state);
-  if (serves.code() == Code::kFailedPrecondition && config_.on_slot_lost == OnSlotLost::kSnapshot) {
-    return FailedPrecondition(
-        serves.message() + " (source.on_slot_lost: snapshot is not carried out by this version)");
+Status PostgresSource::Resume(const SourceState& state) {
+  TimelineHistory history;
+  if (system_.timeline > state.timeline) {
+    MR_ASSIGN_OR_RETURN(history, ReadTimelineHistory(*replication_, system_.timeline));
   }
-  MR_RETURN_IF_ERROR(serves);
-  if (slot->wal_status == "unreserved") {
-    log_.Warn("The server is about to remove WAL that the slot needs",
-              {{"retained_wal_bytes", slot->retained_wal_bytes}});
+  MR_RETURN_IF_ERROR(CheckServerIsOurs(system_, history, state));
+  const auto judge = [&]() -> Result<SlotVerdict> {
+    MR_ASSIGN_OR_RETURN(const std::optional<SlotInfo> slot, ReadSlot(*control_, config_.slot));
+    if (slot.has_value() && slot->wal_status == "unreserved") {
+      log_.Warn("The server is about to remove WAL that the slot needs",
+                {{"retained_wal_bytes", slot->retained_wal_bytes}});
+    }
+    return JudgeSlot(config_.slot, slot, system_, state);
+  };
+  MR_ASSIGN_OR_RETURN(SlotVerdict verdict, judge());
+  if (state.slot_pending && verdict.fault != SlotFault::kForeign) {
+    return StartOver(state);  // an earlier run had begun to
   }
-  MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_));
+  const Status status = ResumeFrom(state, verdict);
+  if (verdict.fault != SlotFault::kNone || status.ok() || status.code() == Code::kUnavailable) {
+    return status;
+  }
+  // The server refuses to stream from it: it may have been lost after it was judged.
+  MR_ASSIGN_OR_RETURN(verdict, judge());
+  return verdict.fault == SlotFault::kLost ? ResumeFrom(state, verdict) : status;
+}
+
+Status PostgresSource::ResumeFrom(const SourceState& state, const SlotVerdict& verdict) {
+  if (verdict.fault == SlotFault::kLost && (config_.on_slot_lost == OnSlotLost::kSnapshot ||
+                                            config_.snapshot_mode == SnapshotMode::kWhenNeeded)) {
+    log_.Warn("The slot is lost", {{"error", verdict.status}});
+    return StartOver(state);
+  }
+  MR_RETURN_IF_ERROR(verdict.status);
+  if (system_.timeline != state.timeline) {
+    log_.Info("The server was promoted, its timeline is followed",
+              {{"from", state.timeline}, {"to", system_.timeline}});
+    MR_RETURN_IF_ERROR(
+        store_->FollowServer(system_.system_identifier, system_.timeline, std::nullopt, {}));
+  }
+  MR_RETURN_IF_ERROR(PreparePublications());
   return StartStreaming(*state.position, false);
 }
 
-Status PostgresSource::StartFresh(const SourceState& state, const SystemInfo& system) {
+Result<std::unique_ptr<pg::Connection>> PostgresSource::OpenPrimary() const {
+  MR_ASSIGN_OR_RETURN(std::unique_ptr<pg::Connection> primary,
+                      pg::Connection::Connect(config_.heartbeat_url,
+                                              {.application_name = "millrace " + config_.slot,
+                                               .lock_timeout = kLockTimeout}));
+  MR_RETURN_IF_ERROR(CheckIsPrimaryOf(*primary, system_.system_identifier));
+  return primary;
+}
+
+Status PostgresSource::PreparePublications() {
+  if (!is_standby_) {
+    MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_));
+    return Status::Ok();
+  }
+  const auto deadline = std::chrono::steady_clock::now() + kReplayWait;
+  for (;;) {
+    MR_ASSIGN_OR_RETURN(PublicationPlan plan, PlanPublications(*control_, config_, source_tables_));
+    if (plan.statements.empty()) {
+      publications_ = std::move(plan.names);
+      return Status::Ok();
+    }
+    if (config_.heartbeat_url.empty()) {
+      return FailedPrecondition(fmt::format(
+          "publication '{}' is not what source.tables needs, and cannot be made on a standby: set "
+          "source.heartbeat_url to the primary, or make it there",
+          config_.publication));
+    }
+    if (primary_ == nullptr) {
+      MR_ASSIGN_OR_RETURN(primary_, OpenPrimary());
+      MR_RETURN_IF_ERROR(EnsurePublications(*primary_, config_, source_tables_).status());
+    }
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return Unavailable(fmt::format("the standby has not replayed publication '{}' of its primary",
+                                     config_.publication));
+    }
+    std::this_thread::sleep_for(kReplayLook);
+  }
+}
+
+Status PostgresSource::StartFresh(const SourceState& state) {
   MR_ASSIGN_OR_RETURN(const std::optional<SlotInfo> slot, ReadSlot(*control_, config_.slot));
   if (slot.has_value()) {
-    if (!state.slot_pending || state.system_identifier != system.system_identifier) {
+    if (!state.slot_pending || state.system_identifier != system_.system_identifier) {
       return FailedPrecondition(fmt::format(
           "replication slot '{}' exists, and data_dir knows nothing of it: start with the data_dir "
           "that it belongs to, restore a backup of it, or drop the slot ({} on the server)",
           config_.slot, DropSlotStatement(config_.slot)));
     }
+    MR_RETURN_IF_ERROR(JudgeSlotKind(config_.slot, *slot, system_).status);
     log_.Info("Dropping the slot that an unfinished start left behind");
-    MR_RETURN_IF_ERROR(DropSlot(*control_, config_.slot, kDropSlotWait));
   }
-  MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_));
-  MR_RETURN_IF_ERROR(store_->BeginSlot(system.system_identifier, system.timeline));
+  return MakeSlot(Epoch(0), /*reads_all_again=*/false);
+}
+
+Status PostgresSource::StartOver(const SourceState& state) {
+  // What became of their columns meanwhile is not known: they are read as they are now.
+  for (const SourceTable& table : source_tables_) {
+    MR_RETURN_IF_ERROR(registry_.ReadAgain(table.table->FullName()).status());
+  }
+  source_tables_.clear();
+  for (const SourceTablePtr& table : registry_.tables()) {
+    source_tables_.push_back(*table);
+  }
+  log_.Warn("All tables are read again, over a slot that is made again",
+            {{"position", FormatLsn(state.position->end_lsn)}});
+  return MakeSlot(state.position->epoch, /*reads_all_again=*/true);
+}
+
+Status PostgresSource::MakeSlot(Epoch epoch, bool reads_all_again) {
+  MR_RETURN_IF_ERROR(DropSlot(*control_, config_.slot, kDropSlotWait));
+  epoch_ = epoch;
+  reads_all_again_ = reads_all_again;
+  MR_RETURN_IF_ERROR(PreparePublications());
+  // A crash from here on leaves a slot that the next start drops and makes again.
+  MR_RETURN_IF_ERROR(store_->BeginSlot(system_.system_identifier, system_.timeline));
   MR_FAILPOINT("source.before_slot_created");
-  MR_RETURN_IF_ERROR(replication_->Send(CreateSlotCommand(config_.slot)));
+  MR_RETURN_IF_ERROR(replication_->Send(
+      CreateSlotCommand(config_.slot, replication_->server_version(), is_standby_)));
   phase_ = Phase::kMakingSlot;
+  next_hurry_ = std::chrono::steady_clock::now();
   log_.Info("Making the replication slot");
   return Status::Ok();
+}
+
+// A standby's slot waits for the primary's next list of running transactions.
+void PostgresSource::HurrySlot() {
+  const auto now = std::chrono::steady_clock::now();
+  if (!is_standby_ || config_.heartbeat_url.empty() || now < next_hurry_) {
+    return;
+  }
+  next_hurry_ = now + kHurryInterval;
+  if (primary_ == nullptr) {
+    Result<std::unique_ptr<pg::Connection>> primary = OpenPrimary();
+    if (!primary.ok()) {
+      return log_.Warn("The primary cannot be reached, the slot waits for it",
+                       {{"error", primary.status()}});
+    }
+    primary_ = *std::move(primary);
+  }
+  if (primary_->Exec("SELECT pg_log_standby_snapshot()").ok()) {
+    return;
+  }
+  // Without the privilege: the primary writes the list within 15 s of a change.
+  const Result<pg::QueryResult> change = primary_->Exec(
+      fmt::format("SELECT pg_logical_emit_message(true, {}, {})",
+                  pg::QuoteLiteral(kHeartbeatPrefix), pg::QuoteLiteral(config_.slot)));
+  if (!change.ok()) {
+    primary_.reset();
+  }
 }
 
 Status PostgresSource::PollSlot(milliseconds wait) {
   MR_ASSIGN_OR_RETURN(const bool is_done, replication_->WaitAnswer(wait));
   if (!is_done) {
+    HurrySlot();
     return Status::Ok();  // it waits for the transactions that ran when it began
   }
   Result<pg::QueryResult> row = replication_->TakeAnswer();
@@ -201,14 +335,41 @@ Status PostgresSource::PollSlot(milliseconds wait) {
     return Internal("CREATE_REPLICATION_SLOT gave no row");
   }
   MR_ASSIGN_OR_RETURN(const Lsn consistent_point, ParseLsn(row.value().Text(0, 1)));
-  return StartStreaming({Epoch(0), consistent_point}, true);
+  return StartStreaming({epoch_, consistent_point}, true);
+}
+
+Result<std::unique_ptr<pg::Connection>> PostgresSource::OpenToRead() const {
+  if (!is_standby_) {
+    return Open(false);
+  }
+  if (config_.heartbeat_url.empty()) {
+    return FailedPrecondition(
+        "a standby cannot tell which transactions a snapshot sees, so that tables are read from "
+        "its primary: set source.heartbeat_url to that, or source.snapshot.mode: never");
+  }
+  return OpenPrimary();
+}
+
+Result<std::vector<SourceNote>> PostgresSource::PlanReading(bool is_fresh) const {
+  const bool reads_all_again = is_fresh && reads_all_again_;
+  const auto plan = [&](const XidSnapshot& now) -> Result<std::vector<SourceNote>> {
+    if (reads_all_again) {
+      return PlanReadingAgain(source_tables_, now);
+    }
+    return PlanProgress(notes_, source_tables_, config_.snapshot_mode, now);
+  };
+  MR_ASSIGN_OR_RETURN(std::vector<SourceNote> unread, plan(XidSnapshot()));
+  if (unread.empty() || (config_.snapshot_mode == SnapshotMode::kNever && !reads_all_again)) {
+    return unread;
+  }
+  MR_ASSIGN_OR_RETURN(const std::unique_ptr<pg::Connection> connection, OpenToRead());
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult row, connection->Exec("SELECT pg_current_snapshot()"));
+  MR_ASSIGN_OR_RETURN(const XidSnapshot now, XidSnapshot::Parse(row.Text(0, 0)));
+  return plan(now);
 }
 
 Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
-  MR_ASSIGN_OR_RETURN(const pg::QueryResult row, control_->Exec("SELECT pg_current_snapshot()"));
-  MR_ASSIGN_OR_RETURN(const XidSnapshot now, XidSnapshot::Parse(row.Text(0, 0)));
-  MR_ASSIGN_OR_RETURN(std::vector<SourceNote> plan,
-                      PlanProgress(notes_, source_tables_, config_.snapshot_mode, now));
+  MR_ASSIGN_OR_RETURN(std::vector<SourceNote> plan, PlanReading(is_fresh));
   if (is_fresh || !plan.empty()) {
     // What is read anew, and what it looks like, become durable together.
     for (SourceNote& note : registry_.TakeNotes()) {
@@ -224,10 +385,16 @@ Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
     }
   }
   auto stream = std::make_shared<ReplicationStream>(
-      StreamOptions{.slot = config_.slot, .publications = publications_}, *reader_);
+      StreamOptions{.slot = config_.slot,
+                    .publications = publications_,
+                    .heartbeat_age_max = 3 * config_.heartbeat_interval},
+      *reader_);
   // Only what was confirmed of this server's WAL counts, and no more than was handed over.
   const Lsn known(std::max(is_fresh ? 0 : start.end_lsn.value(), confirmed_.load()));
   MR_RETURN_IF_ERROR(stream->Start(std::move(replication_), start, known));
+  control_.reset();
+  primary_.reset();
+  unconfirmed_since_.reset();
   phase_ = Phase::kStreaming;
   {
     MutexLock lock(mu_);
@@ -237,9 +404,11 @@ Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
   stream_->Confirm(Lsn(confirmed_.load()));
   heartbeat_->StartMessages();
   MR_ASSIGN_OR_RETURN(const std::vector<SourceTable> tables, TablesInOrder());
-  snapshot_ =
-      std::make_unique<SnapshotCoordinator>(config_, log_, [this] { heartbeat_->BeatNow(); });
-  MR_RETURN_IF_ERROR(snapshot_->Start(tables, roles_, notes_, std::move(control_)));
+  PostgresSourceConfig reading = config_;
+  reading.url = is_standby_ ? config_.heartbeat_url : config_.url;
+  snapshot_ = std::make_unique<SnapshotCoordinator>(
+      std::move(reading), log_, [this] { return OpenToRead(); }, [this] { heartbeat_->BeatNow(); });
+  MR_RETURN_IF_ERROR(snapshot_->Start(tables, roles_, notes_));
   log_.Info("Streaming", {{"position", FormatLsn(start.end_lsn)}});
   return Status::Ok();
 }
@@ -249,8 +418,7 @@ Status PostgresSource::Step(milliseconds wait) {
     case Phase::kMakingSlot:
       return PollSlot(wait);
     case Phase::kStreaming:
-      MR_RETURN_IF_ERROR(
-          stream_->Poll(snapshot_->is_active() ? std::min(wait, kSnapshotPoll) : wait));
+      MR_RETURN_IF_ERROR(PollStream(snapshot_->is_active() ? std::min(wait, kSnapshotPoll) : wait));
       if (must_start_again_) {
         return Unavailable("a table has other columns now, and is read on with them");
       }
@@ -262,6 +430,32 @@ Status PostgresSource::Step(milliseconds wait) {
       break;
   }
   return Unavailable("the source is not started");
+}
+
+Status PostgresSource::PollStream(milliseconds wait) {
+  MR_RETURN_IF_ERROR(stream_->Poll(wait));
+  SampleLag();
+  const auto now = std::chrono::steady_clock::now();
+  const Heartbeat::Reading reading = heartbeat_->reading();
+  if (stream_->confirmed() >= stream_->received()) {
+    unconfirmed_since_.reset();
+  } else if (!unconfirmed_since_.has_value()) {
+    unconfirmed_since_ = now;
+  }
+  if (reading.is_refused && unconfirmed_since_.has_value() &&
+      now - *unconfirmed_since_ >= kLetGoWait) {
+    // It would wait for as long as the engine does.
+    return Unavailable("the server stops, and its stream is let go so that it can");
+  }
+  // A standby changes its timeline under the stream: with its primary, or when it is promoted.
+  if (reading.timeline > system_.timeline && reading.instance == instance_) {
+    log_.Info("The standby has another timeline, it is followed",
+              {{"from", system_.timeline}, {"to", reading.timeline}});
+    MR_RETURN_IF_ERROR(
+        store_->FollowServer(system_.system_identifier, reading.timeline, std::nullopt, {}));
+    system_.timeline = reading.timeline;
+  }
+  return Status::Ok();
 }
 
 Status PostgresSource::Poll(milliseconds wait) {
@@ -331,6 +525,25 @@ void PostgresSource::Confirm(Lsn durable) {
   }
 }
 
+void PostgresSource::SampleLag() {
+  const Lsn confirmed = stream_->confirmed();
+  while (!unconfirmed_.empty() && unconfirmed_.front().end_lsn <= confirmed) {
+    unconfirmed_.pop_front();
+  }
+  const ReadSample sample{reader_->end_lsn(), reader_->last_commit_ts(),
+                          std::chrono::steady_clock::now()};
+  if (sample.commit_ts == 0 || sample.end_lsn <= confirmed ||
+      (!unconfirmed_.empty() &&
+       (sample.end_lsn <= unconfirmed_.back().end_lsn ||
+        sample.taken_at - unconfirmed_.back().taken_at < kSampleInterval))) {
+    return;
+  }
+  if (unconfirmed_.size() == kSamplesMax) {
+    unconfirmed_.pop_back();
+  }
+  unconfirmed_.push_back(sample);
+}
+
 Status PostgresSource::ReadAgain(const std::string& table) {
   MutexLock lock(mu_);
   for (const PausedTable& paused : status_.paused_tables) {
@@ -367,10 +580,9 @@ Status PostgresSource::BeginReadingAgain() {
     names.swap(read_again_);
   }
   for (const std::string& name : names) {
-    MR_ASSIGN_OR_RETURN(std::unique_ptr<pg::Connection> connection, Open(false));
-    const auto found = std::find_if(
-        registry_.tables().begin(), registry_.tables().end(),
-        [&](const SourceTablePtr& table) { return table->table->FullName() == name; });
+    const auto found =
+        std::find_if(registry_.tables().begin(), registry_.tables().end(),
+                     [&](const SourceTablePtr& table) { return table->table->FullName() == name; });
     MR_CHECK(found != registry_.tables().end());
     SourceTablePtr table = *found;
     const bool has_gap = !table->paused.empty();
@@ -383,7 +595,7 @@ Status PostgresSource::BeginReadingAgain() {
       table = *std::move(taken_up);
       reader_->ForgetResolutions();
     }
-    MR_RETURN_IF_ERROR(snapshot_->ReadAgain(*table, has_gap, std::move(connection)));
+    MR_RETURN_IF_ERROR(snapshot_->ReadAgain(*table, has_gap));
   }
   return Status::Ok();
 }
@@ -395,7 +607,7 @@ void PostgresSource::PublishStatus(const Status& status) {
   }
   MutexLock lock(mu_);
   status_.paused_tables = std::move(paused);
-  status_.connected = phase_ != Phase::kClosed && status.ok();
+  status_.connected = phase_ != Phase::kClosed && phase_ != Phase::kConnected && status.ok();
   if (snapshot_ != nullptr) {
     status_.snapshot_running = false;
     status_.snapshot_rows = snapshot_->rows_joined();
@@ -409,15 +621,14 @@ void PostgresSource::PublishStatus(const Status& status) {
     status_.keepalive_seen = stream_->keepalive_seen();
     status_.heartbeat_seen = stream_->heartbeat_seen();
     status_.paused_changes = paused_changes_ + reader_->paused_changes();
-    if (reader_->last_commit_ts() != 0) {
-      status_.last_commit_ts = reader_->last_commit_ts();
-    }
+    status_.unconfirmed_commit_ts = unconfirmed_.empty() ? 0 : unconfirmed_.front().commit_ts;
   }
   Heartbeat::Reading reading;
   if (heartbeat_ != nullptr) {
     reading = heartbeat_->reading();
     status_.server_lsn = std::max(reading.server_lsn, status_.received_lsn);
     status_.retained_wal_bytes = reading.retained_wal_bytes;
+    status_.wal_status = reading.wal_status;
   }
   if (!status.ok()) {
     status_.last_error = status.message();
@@ -448,6 +659,10 @@ void PostgresSource::Close() {
   replication_.reset();
   control_.reset();
   catalog_.reset();
+  primary_.reset();
+  store_ = nullptr;
+  unconfirmed_.clear();
+  reads_all_again_ = false;
   must_start_again_ = false;
   phase_ = Phase::kClosed;
   confirmed_ = 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -54,24 +55,41 @@ class PostgresSource final : public Source {
  private:
   enum class Phase { kClosed, kConnected, kMakingSlot, kStreaming };
 
-  Status StartFresh(const SourceState& state, const SystemInfo& system);
-  Status Resume(const SourceState& state, const SystemInfo& system);
+  Status StartFresh(const SourceState& state);
+  Status Resume(const SourceState& state);
+  // Streams from the stored position if `verdict` lets it.
+  Status ResumeFrom(const SourceState& state, const SlotVerdict& verdict);
+  // Makes the slot again, and reads every table again.
+  Status StartOver(const SourceState& state);
+  // Drops a slot of ours, and begins to make it; the stream then goes on with `epoch`.
+  Status MakeSlot(Epoch epoch, bool reads_all_again);
   Result<std::unique_ptr<pg::Connection>> Open(bool is_replication) const;
+  // At heartbeat_url, which must reach the primary of our standby.
+  Result<std::unique_ptr<pg::Connection>> OpenPrimary() const;
+  // Where tables are read: of a standby its primary.
+  Result<std::unique_ptr<pg::Connection>> OpenToRead() const;
+  // Which tables are to be read, as notes.
+  Result<std::vector<SourceNote>> PlanReading(bool is_fresh) const;
   // The tables in the order in which they are read; kInvalidArgument if a name is not ours.
   Result<std::vector<SourceTable>> TablesInOrder() const;
   // Has the tables read again that were asked for.
   Status BeginReadingAgain();
   // Something joins the stream at the end of what is complete.
   bool HasSnapshotRows() const;
+  // Makes or checks the publications, on the primary, and waits until our server has them.
+  Status PreparePublications();
   Status PollSlot(std::chrono::milliseconds wait);
+  void HurrySlot();
   // Notes what tables are to be read, and goes on at `start`.
   Status StartStreaming(SourcePosition start, bool is_fresh);
   Status Step(std::chrono::milliseconds wait);
+  Status PollStream(std::chrono::milliseconds wait);
   void PublishStatus(const Status& status);
   Result<CatalogMoment> ReadCatalog(const std::vector<SourceTablePtr>& tables);
   // Looks now and then whether the catalog shows changes of tables to which nobody writes.
   void CompareCatalog();
   void PublishTables();
+  void SampleLag();
 
   // Constant after construction.
   const PostgresSourceConfig config_;
@@ -85,15 +103,33 @@ class PostgresSource final : public Source {
   std::vector<SourceTable> source_tables_;  // as they were when the source connected
   bool must_start_again_ = false;           // a table that is being read has changed
   uint64_t paused_changes_ = 0;             // of earlier readers
-  SourceStateStore* store_ = nullptr;
+  SourceStateStore* store_ = nullptr;       // from Start() to Close()
   TableRoles roles_;
   std::map<std::string, std::string, std::less<>> notes_;  // that are durable
   std::unique_ptr<pg::Connection> control_;
   std::unique_ptr<pg::Connection> replication_;  // until the stream takes it
+  std::unique_ptr<pg::Connection> primary_;  // only where a standby's slot or publication is made
+  bool is_standby_ = false;
+  SystemInfo system_;
+  std::string instance_;  // of the server that the stream comes from
+  // Of the slot that is being made.
+  Epoch epoch_;
+  bool reads_all_again_ = false;
+  std::chrono::steady_clock::time_point next_hurry_;
+  // Since when the server has sent what is not confirmed.
+  std::optional<std::chrono::steady_clock::time_point> unconfirmed_since_;
   std::vector<std::string> publications_;
   std::unique_ptr<TransactionReader> reader_;
   std::unique_ptr<Heartbeat> heartbeat_;
   std::unique_ptr<SnapshotCoordinator> snapshot_;
+
+  // What was read and is not confirmed: ends and commit times of transactions, some a second.
+  struct ReadSample {
+    Lsn end_lsn;
+    TimestampMicros commit_ts = 0;
+    std::chrono::steady_clock::time_point taken_at;
+  };
+  std::deque<ReadSample> unconfirmed_;
 
   // The newest Confirm(), also while there is no stream.
   std::atomic<uint64_t> confirmed_{0};
@@ -103,16 +139,12 @@ class PostgresSource final : public Source {
   std::vector<TablePtr> tables_ MR_GUARDED_BY(mu_);
   SourceStatus status_ MR_GUARDED_BY(mu_);
   std::set<std::string> read_again_ MR_GUARDED_BY(mu_);  // full names
-  std::shared_ptr<ReplicationStream> stream_;               // replaced under mu_
+  std::shared_ptr<ReplicationStream> stream_;            // replaced under mu_
 };
 
 std::unique_ptr<Source> MakePostgresSource(PostgresSourceConfig config, telemetry::Logger log);
 
 // `millrace check`: what the server needs for this pipeline, without changing anything.
 std::vector<CheckFinding> CheckPostgres(const PostgresSourceConfig& config);
-
-// Shows and drops the slot. kUnavailable with the pid while it is in use.
-Result<std::optional<SlotInfo>> ShowPostgresSlot(const PostgresSourceConfig& config);
-Status DropPostgresSlot(const PostgresSourceConfig& config);
 
 }  // namespace millrace::sources::postgres

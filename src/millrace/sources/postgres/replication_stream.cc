@@ -19,11 +19,15 @@ using std::chrono::seconds;
 
 // Offset of the payload in an XLogData: type byte, start, end, clock.
 constexpr size_t kXLogDataHeader = 25;
+constexpr size_t kXLogDataClock = 17;
 // Type byte, end, clock, reply wanted.
 constexpr size_t kKeepAliveSize = 18;
 // One Poll() reads no more than this, so that its caller gets a turn.
 constexpr size_t kPollBytesMax = size_t{4} << 20;
 constexpr seconds kFeedbackIntervalMax{10};
+// How long a server may be silent that was asked for an answer, whatever its wal_sender_timeout.
+constexpr seconds kSilenceMin{5};
+constexpr seconds kSilenceMax{60};
 // A position that grows is told no more often than this, but for a server that waits.
 constexpr milliseconds kFeedbackIntervalMin{10};
 // How long a wanted reply waits for what is under way to become durable.
@@ -90,6 +94,10 @@ Status ReplicationStream::Start(std::unique_ptr<pg::Connection> connection, Sour
   if (timeout > milliseconds(0)) {
     feedback_interval_ = std::min<Clock::duration>(feedback_interval_, timeout / 3);
   }
+  silence_max_ = timeout > milliseconds(0)
+                     ? std::clamp<Clock::duration>(timeout, kSilenceMin, kSilenceMax)
+                     : kSilenceMax;
+  last_heard_ = Clock::now();
   connection_ = std::move(connection);
   MR_RETURN_IF_ERROR(reader_.StartStream(start));
   heartbeats_ = reader_.heartbeats();
@@ -147,6 +155,9 @@ Status ReplicationStream::Poll(milliseconds wait) {
     MR_RETURN_IF_ERROR(reader_.DecodePart());
     NotePending();
   }
+  if (reader_.is_full()) {
+    last_heard_ = Clock::now();
+  }
   while (!reader_.is_full() && drained_bytes_ < kPollBytesMax) {
     MR_ASSIGN_OR_RETURN(const bool had_messages, DrainMessages());
     if (reader_.is_full() || drained_bytes_ >= kPollBytesMax) {
@@ -159,6 +170,10 @@ Status ReplicationStream::Poll(milliseconds wait) {
       slice = std::max(milliseconds(0), std::chrono::ceil<milliseconds>(until - now));
     }
     MR_ASSIGN_OR_RETURN(const bool has_bytes, connection_->WaitReadable(slice));
+    if (!has_bytes && Clock::now() - last_heard_ > silence_max_) {
+      return Unavailable(fmt::format("the server has sent nothing for {} s, though it was asked",
+                                     std::chrono::ceil<seconds>(silence_max_).count()));
+    }
     if (!has_bytes && (drained_bytes_ != 0 || Clock::now() >= deadline)) {
       break;
     }
@@ -177,8 +192,12 @@ Result<bool> ReplicationStream::DrainMessages() {
       break;
     }
     if (read.state == pg::CopyState::kEnd) {
-      MR_RETURN_IF_ERROR(
-          connection_->FinishCopy().WithContext(fmt::format("read from slot '{}'", options_.slot)));
+      const Status ended =
+          connection_->FinishCopy().WithContext(fmt::format("read from slot '{}'", options_.slot));
+      if (ended.code() == Code::kFailedPrecondition) {
+        return Unavailable(ended.message());  // the next start finds out what became of the slot
+      }
+      MR_RETURN_IF_ERROR(ended);
       return Unavailable(
           fmt::format("the server ended the replication of slot '{}' (it stops)", options_.slot));
     }
@@ -189,9 +208,8 @@ Result<bool> ReplicationStream::DrainMessages() {
   if (had_messages) {
     NotePending();
   }
-  if (reader_.heartbeats() != heartbeats_) {
-    heartbeats_ = reader_.heartbeats();
-    heartbeat_seen_ = Clock::now();
+  if (had_messages) {
+    last_heard_ = Clock::now();
   }
   return had_messages;
 }
@@ -203,10 +221,24 @@ void ReplicationStream::NotePending() {
   }
 }
 
+void ReplicationStream::NoteHeartbeat(TimestampMicros sent_at) {
+  heartbeats_ = reader_.heartbeats();
+  // Both clocks are the server's.
+  if (sent_at - reader_.last_commit_ts() <=
+      std::chrono::microseconds(options_.heartbeat_age_max).count()) {
+    heartbeat_seen_ = Clock::now();
+  }
+}
+
 Status ReplicationStream::HandleMessage(std::string_view message) {
   if (message.front() == 'w' && message.size() > kXLogDataHeader) [[likely]] {
     received_ = std::max(received_, Lsn(LoadBigEndian<uint64_t>(message.data() + 1)));
-    return reader_.Decode(message.substr(kXLogDataHeader));
+    MR_RETURN_IF_ERROR(reader_.Decode(message.substr(kXLogDataHeader)));
+    if (reader_.heartbeats() != heartbeats_) [[unlikely]] {
+      NoteHeartbeat(kPostgresEpoch + static_cast<TimestampMicros>(
+                                         LoadBigEndian<uint64_t>(message.data() + kXLogDataClock)));
+    }
+    return Status::Ok();
   }
   if (message.front() == 'k' && message.size() == kKeepAliveSize) {
     return HandleKeepAlive(message.substr(1));

@@ -19,6 +19,9 @@ namespace millrace::sources::postgres {
 struct StreamOptions {
   std::string slot;
   std::vector<std::string> publications;
+  // A heartbeat that was older than this when the server sent it shows that we lag, not that
+  // changes flow.
+  std::chrono::milliseconds heartbeat_age_max{30'000};
 };
 
 // ReplicationStream is the walsender protocol over one connection: it feeds the reader, answers
@@ -32,7 +35,8 @@ struct StreamOptions {
 //
 // Threads: one; Confirm() from any.
 //
-// Errors: kUnavailable when the connection breaks or the server stops; the reader's otherwise.
+// Errors: kUnavailable when the connection breaks, the server stops or refuses to go on, or nothing
+// comes from it for wal_sender_timeout (5 to 60 s) though it was asked; the reader's otherwise.
 class ReplicationStream {
  public:
   using Clock = std::chrono::steady_clock;
@@ -66,6 +70,7 @@ class ReplicationStream {
   Clock::time_point pending_since() const { return pending_since_; }
   Lsn received() const { return received_; }
   std::optional<Clock::time_point> keepalive_seen() const { return keepalive_seen_; }
+  // When a heartbeat came back in time.
   std::optional<Clock::time_point> heartbeat_seen() const { return heartbeat_seen_; }
 
   // Tells the server the last confirmed position, ends the copy (within a second) and disconnects.
@@ -78,6 +83,7 @@ class ReplicationStream {
   Result<bool> DrainMessages();
   void NotePending();
   Status HandleMessage(std::string_view message);
+  void NoteHeartbeat(TimestampMicros sent_at);
   Status HandleKeepAlive(std::string_view body);
   Status SendFeedbackIfDue();
   Status SendFeedback(Clock::time_point now, bool asks_for_reply);
@@ -89,6 +95,8 @@ class ReplicationStream {
 
   std::unique_ptr<pg::Connection> connection_;
   Clock::duration feedback_interval_{};
+  Clock::duration silence_max_{};
+  Clock::time_point last_heard_;  // or when we did not listen
   Lsn received_;
   Lsn taken_;       // the end of the newest batch or position handed over
   Lsn sent_flush_;  // what the server was told last

@@ -11,6 +11,8 @@ namespace millrace::sources::postgres {
 namespace {
 
 constexpr int kServerVersionMin = 140000;
+// The first whose standbys decode WAL.
+constexpr int kStandbyVersionMin = 160000;
 
 int Number(std::string_view text) {
   int value = 0;
@@ -28,11 +30,6 @@ void CheckSettings(const pg::QueryResult& row, ServerReport& report) {
   } else {
     report.facts.emplace_back("wal_level is logical");
   }
-  if (row.Text(0, 1) == "t") {
-    report.errors.push_back(Unsupported(
-        "the server is a standby, from which this version does not read: point source.url to the "
-        "primary"));
-  }
   if (row.Text(0, 2) == "SQL_ASCII") {
     report.warnings.emplace_back(
         "the database has encoding SQL_ASCII, so that nothing keeps bytes out that are no UTF-8: a "
@@ -43,6 +40,31 @@ void CheckSettings(const pg::QueryResult& row, ServerReport& report) {
     report.warnings.emplace_back(
         "max_slot_wal_keep_size is -1: a pipeline that stands still for long fills the server's "
         "disk; run ALTER SYSTEM SET max_slot_wal_keep_size = '64GB', or what the disk can spare");
+  }
+}
+
+void CheckStandby(int server_version, bool has_feedback, const PostgresSourceConfig& config,
+                  ServerReport& report) {
+  if (server_version < kStandbyVersionMin) {
+    report.errors.push_back(Unsupported(fmt::format(
+        "the server is a standby of PostgreSQL {}, whose standbys have no logical slots "
+        "(16 and newer do): point source.url to the primary",
+        server_version / 10000)));
+    return;
+  }
+  report.facts.emplace_back("the server is a standby");
+  if (config.heartbeat_url.empty() && config.heartbeat_interval.count() > 0) {
+    report.errors.push_back(
+        FailedPrecondition("the server is a standby, to which no heartbeat can be written: set "
+                           "source.heartbeat_url to "
+                           "the primary, or source.heartbeat_interval: 0"));
+  }
+  if (!has_feedback) {
+    report.warnings.emplace_back(
+        "hot_standby_feedback is off, so that the primary may remove rows that the slot needs, and "
+        "the standby then invalidates it: run ALTER SYSTEM SET hot_standby_feedback = on and "
+        "SELECT "
+        "pg_reload_conf() on the standby, and give it a primary_slot_name");
   }
 }
 
@@ -140,13 +162,43 @@ Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSou
           "current_setting('max_replication_slots'), "
           "(SELECT count(*) FROM pg_stat_replication), current_setting('max_wal_senders'), "
           "EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = " +
-          pg::QuoteLiteral(config.slot) + ")"));
+          pg::QuoteLiteral(config.slot) + "), current_setting('hot_standby_feedback')"));
   CheckSettings(row, report);
+  report.is_standby = row.Text(0, 1) == "t";
+  if (report.is_standby) {
+    CheckStandby(connection.server_version(), row.Text(0, 11) == "on", config, report);
+  }
   CheckRole(row, report);
   CheckFreePlaces(row, config, report);
   MR_ASSIGN_OR_RETURN(report.catalog, LoadCatalog(connection, config));
   CheckTables(config, row.Text(0, 4), report);
   return report;
+}
+
+Result<uint64_t> ReadSystemIdentifier(pg::Connection& connection) {
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult row,
+                      connection.Exec("SELECT system_identifier FROM pg_control_system()"));
+  const std::string_view text = row.Text(0, 0);
+  uint64_t identifier = 0;
+  std::from_chars(text.data(), text.data() + text.size(), identifier);
+  return identifier;
+}
+
+Status CheckIsPrimaryOf(pg::Connection& primary, uint64_t system_identifier) {
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult row, primary.Exec("SELECT pg_is_in_recovery()"));
+  if (row.Text(0, 0) == "t") {
+    return FailedPrecondition(
+        fmt::format("the server at {} is a standby too: set source.heartbeat_url to the primary",
+                    primary.peer()));
+  }
+  MR_ASSIGN_OR_RETURN(const uint64_t identifier, ReadSystemIdentifier(primary));
+  if (identifier != system_identifier) {
+    return FailedPrecondition(fmt::format(
+        "the server at {} has system identifier {}, and the standby {}, so that it is not its "
+        "primary: correct source.heartbeat_url",
+        primary.peer(), identifier, system_identifier));
+  }
+  return Status::Ok();
 }
 
 }  // namespace millrace::sources::postgres

@@ -18,10 +18,17 @@ struct ServerReport {
   std::vector<std::string> warnings;
   std::vector<std::string> facts;  // what is fine
   Catalog catalog;
+  bool is_standby = false;
 };
 
 // Looks at version, settings, the role's privileges and the tables. Changes nothing. A failure
 // means that the server could not be asked.
 Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSourceConfig& config);
+
+Result<uint64_t> ReadSystemIdentifier(pg::Connection& connection);
+
+// kFailedPrecondition unless the server is no standby, and has that system identifier: it is then
+// the primary of every standby that has it too.
+Status CheckIsPrimaryOf(pg::Connection& primary, uint64_t system_identifier);
 
 }  // namespace millrace::sources::postgres

@@ -40,13 +40,14 @@ bool IsSameStart(const KeyRange& a, const KeyRange& b) {
 }  // namespace
 
 SnapshotCoordinator::SnapshotCoordinator(PostgresSourceConfig config, telemetry::Logger log,
-                                         std::function<void()> beat)
-    : config_(std::move(config)), log_(std::move(log)), beat_(std::move(beat)) {}
+                                         OpenFn open, std::function<void()> beat)
+    : config_(std::move(config)),
+      log_(std::move(log)),
+      open_(std::move(open)),
+      beat_(std::move(beat)) {}
 
 Status SnapshotCoordinator::Start(const std::vector<SourceTable>& tables, const TableRoles& roles,
-                                  const std::map<std::string, std::string, std::less<>>& notes,
-                                  std::unique_ptr<pg::Connection> connection) {
-  connection_ = std::move(connection);
+                                  const std::map<std::string, std::string, std::less<>>& notes) {
   roles_ = roles;
   if (const auto note = notes.find(kOrdinalsNoteName); note != notes.end()) {
     MR_ASSIGN_OR_RETURN(ordinals_, DecodeOrdinals(note->second));
@@ -62,7 +63,6 @@ Status SnapshotCoordinator::Start(const std::vector<SourceTable>& tables, const 
     }
   }
   if (tables_.empty()) {
-    connection_.reset();
     return Status::Ok();
   }
   MR_RETURN_IF_ERROR(RefreshNewest());
@@ -71,11 +71,8 @@ Status SnapshotCoordinator::Start(const std::vector<SourceTable>& tables, const 
   return Status::Ok();
 }
 
-Status SnapshotCoordinator::ReadAgain(const SourceTable& source, bool has_gap,
-                                      std::unique_ptr<pg::Connection> connection) {
-  if (connection_ == nullptr) {
-    connection_ = std::move(connection);
-  }
+Status SnapshotCoordinator::ReadAgain(const SourceTable& source, bool has_gap) {
+  MR_RETURN_IF_ERROR(Connect());
   newest_at_ = {};
   MR_RETURN_IF_ERROR(RefreshNewest());
   TableProgress progress;
@@ -96,7 +93,15 @@ Status SnapshotCoordinator::ReadAgain(const SourceTable& source, bool has_gap,
   return Status::Ok();
 }
 
+Status SnapshotCoordinator::Connect() {
+  if (connection_ == nullptr) {
+    MR_ASSIGN_OR_RETURN(connection_, open_());
+  }
+  return Status::Ok();
+}
+
 Status SnapshotCoordinator::AddTable(const SourceTable& source, TableProgress progress) {
+  MR_RETURN_IF_ERROR(Connect());
   const TablePtr& table = source.table;
   const std::string name = table->FullName();
   MR_ASSIGN_OR_RETURN(const std::vector<Result<KeyOrder>> orders,

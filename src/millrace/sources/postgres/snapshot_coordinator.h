@@ -39,20 +39,21 @@ namespace millrace::sources::postgres {
 // are tables that were altered: the source starts again once the stream has come to that.
 class SnapshotCoordinator {
  public:
-  // `beat` has a logical message written soon, so that the stream passes the end of the WAL.
-  SnapshotCoordinator(PostgresSourceConfig config, telemetry::Logger log,
+  using OpenFn = std::function<Result<std::unique_ptr<pg::Connection>>()>;
+
+  // `config.url` and `open` reach the server whose tables are read. `beat` has a logical message
+  // written soon, so that the stream passes the end of the WAL.
+  SnapshotCoordinator(PostgresSourceConfig config, telemetry::Logger log, OpenFn open,
                       std::function<void()> beat);
 
-  // Takes up `tables`, which `notes` all know, where they are. `connection` is used for questions.
+  // Takes up `tables`, which `notes` all know, where they are.
   Status Start(const std::vector<SourceTable>& tables, const TableRoles& roles,
-               const std::map<std::string, std::string, std::less<>>& notes,
-               std::unique_ptr<pg::Connection> connection);
+               const std::map<std::string, std::string, std::less<>>& notes);
 
   // Has a table read again that is complete, or was paused: then the stream `has_gap`, and its
-  // changes of a row count only from the row's reading. `connection` as for Start(). Whatever runs
-  // now must have ended before, because its changes may be in the stream without being visible.
-  Status ReadAgain(const SourceTable& source, bool has_gap,
-                   std::unique_ptr<pg::Connection> connection);
+  // changes of a row count only from the row's reading. Whatever runs now must have ended before,
+  // because its changes may be in the stream without being visible.
+  Status ReadAgain(const SourceTable& source, bool has_gap);
 
   // A large transaction of the stream is being handed over: no table may come in.
   bool is_within_transaction() const { return part_pass_.has_value(); }
@@ -132,6 +133,7 @@ class SnapshotCoordinator {
   TableEntry* Find(uint32_t oid);
   bool MayBeRead(const TableEntry& table) const;
   size_t WaitingBytes() const;
+  Status Connect();
   Status AddTable(const SourceTable& source, TableProgress progress);
   TableReading& ReadingOf(const TableEntry& table);
   Status LoadEstimate(const TableEntry& table);
@@ -158,9 +160,10 @@ class SnapshotCoordinator {
   // Constant after construction.
   const PostgresSourceConfig config_;
   const telemetry::Logger log_;
+  const OpenFn open_;
   const std::function<void()> beat_;
 
-  std::unique_ptr<pg::Connection> connection_;
+  std::unique_ptr<pg::Connection> connection_;  // for questions, while a table is read
   std::vector<TableEntry> tables_;  // that are not complete, in the order in which they are read
   std::vector<ReaderEntry> readers_;
   std::vector<TableReading> readings_;  // of all tables

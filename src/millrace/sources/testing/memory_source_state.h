@@ -22,6 +22,15 @@ class MemorySourceState final : public SourceStateStore {
     Keep(notes);
     return Status::Ok();
   }
+  Status FollowServer(uint64_t system_identifier, uint32_t timeline,
+                      std::optional<SourcePosition> position,
+                      std::span<const SourceNote> notes) override {
+    state.system_identifier = system_identifier;
+    state.timeline = timeline;
+    state.position = position.has_value() ? position : state.position;
+    Keep(notes);
+    return Status::Ok();
+  }
   void Keep(std::span<const SourceNote> notes) {
     for (const SourceNote& note : notes) {
       if (note.text) {

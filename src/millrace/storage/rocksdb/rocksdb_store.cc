@@ -71,6 +71,31 @@ Status RocksDbStore::BeginStreaming(SourcePosition position, std::span<const Sou
   return database_->Write(batch, /*sync=*/true, "record that the slot is made");
 }
 
+Status RocksDbStore::FollowServer(uint64_t system_identifier, uint32_t timeline,
+                                  std::optional<SourcePosition> position,
+                                  std::span<const SourceNote> notes) {
+  constexpr std::string_view kWhat = "record the server on which the source goes on";
+  const MutexLock commit_lock(commit_mu_);
+  MR_ASSIGN_OR_RETURN(const SourceState state, LoadSourceState());
+  if (!state.position.has_value() || position.value_or(*state.position) < *state.position) {
+    return FailedPrecondition(
+        fmt::format("{}: data_dir {} {}", kWhat, database_->data_dir(),
+                    state.position.has_value() ? "is further than that" : "has no position yet"));
+  }
+  rocksdb::WriteBatch batch;
+  rocksdb::Status status = batch.Put(database_->meta(), ToSlice(kSourceKey),
+                                     EncodeSourceIdentity({system_identifier, timeline}));
+  const auto add = [&status](const rocksdb::Status& next) { status = status.ok() ? next : status; };
+  if (position.has_value()) {
+    add(batch.Put(database_->meta(), ToSlice(kPositionKey), EncodePosition(*position)));
+  }
+  for (const SourceNote& note : notes) {
+    add(PutNote(*database_, note, batch));
+  }
+  MR_RETURN_IF_ERROR(database_->ToStatus(status, kWhat));
+  return database_->Write(batch, /*sync=*/true, kWhat);
+}
+
 // ---- Registries ----
 
 Result<StateTableId> RocksDbStore::OpenStateTable(std::string_view name) {

@@ -32,6 +32,9 @@ class RocksDbStore final : public Store {
   Result<SourceState> LoadSourceState() override;
   Status BeginSlot(uint64_t system_identifier, uint32_t timeline) override;
   Status BeginStreaming(SourcePosition position, std::span<const SourceNote> notes) override;
+  Status FollowServer(uint64_t system_identifier, uint32_t timeline,
+                      std::optional<SourcePosition> position,
+                      std::span<const SourceNote> notes) override;
   Result<StateTableId> OpenStateTable(std::string_view name) override;
   Result<StreamPtr> OpenStream(const Stream& stream) override;
   StreamPtr FindStream(StreamId id, SchemaVersion version) const override;

@@ -41,6 +41,28 @@ TEST_F(SourceStateTest, ASlotIsPendingUntilStreamingBegins) {
   EXPECT_EQ(Source().notes.at("snapshot/b"), "2");
 }
 
+TEST_F(SourceStateTest, AnotherServerIsFollowedNoFurtherBackThanThePosition) {
+  EXPECT_EQ(store_->FollowServer(78, 1, std::nullopt, {}).code(), Code::kFailedPrecondition);
+  ASSERT_TRUE(store_->BeginSlot(77, 3).ok());
+  ASSERT_TRUE(store_->BeginStreaming({Epoch(0), Lsn(9)}, {}).ok());
+  // A failover: another timeline, the position stays.
+  ASSERT_TRUE(store_->FollowServer(77, 4, std::nullopt, {}).ok());
+  Reopen();
+  EXPECT_EQ(Source().timeline, 4U);
+  EXPECT_EQ(Source().position, (SourcePosition{Epoch(0), Lsn(9)}));
+  // An adoption: LSNs go back, the epoch makes up for it.
+  EXPECT_EQ(store_->FollowServer(78, 1, SourcePosition{Epoch(0), Lsn(8)}, {}).code(),
+            Code::kFailedPrecondition);
+  const std::vector<SourceNote> notes = {{"a", "1"}};
+  ASSERT_TRUE(store_->FollowServer(78, 1, SourcePosition{Epoch(1), Lsn(2)}, notes).ok());
+  Reopen();
+  EXPECT_EQ(Source().notes.at("a"), "1");
+  EXPECT_EQ(Source().system_identifier, 78U);
+  EXPECT_EQ(Source().timeline, 1U);
+  EXPECT_EQ(Source().position, (SourcePosition{Epoch(1), Lsn(2)}));
+  EXPECT_FALSE(Source().slot_pending);
+}
+
 TEST_F(SourceStateTest, NotesAreOfTheBatchThatCarriesThem) {
   const std::vector<SourceNote> notes = {{"a", "1"}, {"b", "2"}};
   ASSERT_TRUE(store_->BeginStreaming({Epoch(0), Lsn(9)}, notes).ok());

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "millrace/sources/postgres/postgres_source.h"
+#include "millrace/sources/postgres/slot_commands.h"
 #include "millrace/sources/testing/memory_source_state.h"
 
 namespace millrace::sources::postgres::testing {
