@@ -3,6 +3,7 @@
 
 #include <bit>
 #include <functional>
+#include <optional>
 #include <utility>
 
 namespace millrace::sql {
@@ -21,6 +22,22 @@ std::string_view Bytes(const Column& column, size_t row) {
   return width == 0 ? column.Text(row) : std::string_view(column.ValueBytes(row), width);
 }
 
+// The values of the integer types that two key columns may differ in; nothing for others.
+std::optional<int64_t> Integer(const Column& column, size_t row) {
+  switch (column.type().kind) {
+    case TypeKind::kInt8:
+      return column.Value<int8_t>(row);
+    case TypeKind::kInt16:
+      return column.Value<int16_t>(row);
+    case TypeKind::kInt32:
+      return column.Value<int32_t>(row);
+    case TypeKind::kInt64:
+      return column.Value<int64_t>(row);
+    default:
+      return std::nullopt;
+  }
+}
+
 // The hash of the key in `row`; false if a part of it is NULL.
 bool HashOf(const RowBatch& rows, std::span<const uint32_t> columns, size_t row, uint64_t* hash) {
   uint64_t h = 0;
@@ -29,16 +46,9 @@ bool HashOf(const RowBatch& rows, std::span<const uint32_t> columns, size_t row,
     if (column.IsNull(row)) {
       return false;
     }
-    switch (column.type().width()) {
-      case 4:
-        h = Mix(h ^ column.Value<uint32_t>(row));
-        break;
-      case 8:
-        h = Mix(h ^ column.Value<uint64_t>(row));
-        break;
-      default:
-        h = Mix(h ^ std::hash<std::string_view>()(Bytes(column, row)));
-    }
+    const std::optional<int64_t> integer = Integer(column, row);
+    h = Mix(h ^ (integer ? static_cast<uint64_t>(*integer)
+                         : std::hash<std::string_view>()(Bytes(column, row))));
   }
   *hash = h;
   return true;
@@ -47,7 +57,10 @@ bool HashOf(const RowBatch& rows, std::span<const uint32_t> columns, size_t row,
 bool Equal(const RowBatch& a, std::span<const uint32_t> a_columns, size_t a_row, const RowBatch& b,
            std::span<const uint32_t> b_columns, size_t b_row) {
   for (size_t i = 0; i < a_columns.size(); ++i) {
-    if (Bytes(a.column(a_columns[i]), a_row) != Bytes(b.column(b_columns[i]), b_row)) {
+    const Column& left = a.column(a_columns[i]);
+    const Column& right = b.column(b_columns[i]);
+    const std::optional<int64_t> integer = Integer(left, a_row);
+    if (integer ? integer != Integer(right, b_row) : Bytes(left, a_row) != Bytes(right, b_row)) {
       return false;
     }
   }

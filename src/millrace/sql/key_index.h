@@ -15,7 +15,8 @@ namespace millrace::sql {
 inline constexpr uint32_t kNoMatch = UINT32_MAX;
 
 // Finds rows of a lookup by key: a hash table over the key columns of one batch, built for that
-// batch and gone with it. Values are equal when their bytes are; a NULL equals nothing.
+// batch and gone with it. Integers of any width are equal by value, others when their bytes are; a
+// NULL equals nothing.
 class KeyIndex {
  public:
   // kInternal if a key occurs twice. REQUIRES: `rows` outlives the index.

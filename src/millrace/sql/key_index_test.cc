@@ -45,6 +45,28 @@ TEST(KeyIndexTest, FindsRowsByAllColumnsOfTheKey) {
   EXPECT_THAT(index->Find(driving, columns), ElementsAre(1, kNoMatch, 2, kNoMatch, kNoMatch, 1));
 }
 
+TEST(KeyIndexTest, IntegersOfDifferentWidthsAreEqualByValue) {
+  RowBatch lookup(std::make_shared<Schema>(Schema{{"id", TypeKind::kInt64}}));
+  for (const int64_t id : {int64_t{-1}, int64_t{7}, int64_t{1} << 32, (int64_t{1} << 32) + 8}) {
+    lookup.column(0).Append(id);
+  }
+  for (const TypeKind kind : {TypeKind::kInt8, TypeKind::kInt16, TypeKind::kInt32}) {
+    RowBatch driving(std::make_shared<Schema>(Schema{{"id", kind}}));
+    for (const int id : {7, -1, 0, 8}) {
+      if (kind == TypeKind::kInt8) {
+        driving.column(0).Append(static_cast<int8_t>(id));
+      } else if (kind == TypeKind::kInt16) {
+        driving.column(0).Append(static_cast<int16_t>(id));
+      } else {
+        driving.column(0).Append(id);
+      }
+    }
+    const uint32_t columns[] = {0};
+    EXPECT_THAT(KeyIndex::Build(lookup, {0})->Find(driving, columns),
+                ElementsAre(1, 0, kNoMatch, kNoMatch));
+  }
+}
+
 TEST(KeyIndexTest, AnEmptyLookupHasNothing) {
   const RowBatch lookup(TwoColumns());
   RowBatch driving(TwoColumns());

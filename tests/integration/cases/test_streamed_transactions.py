@@ -301,6 +301,7 @@ def test_large_transaction_joins_its_own_reference_rows(mirror):
     )  # fmt: skip
     insert = "INSERT INTO ev SELECT g, g % 4, repeat('x', 400) FROM generate_series({}, {}) g"
     mirror.sql("INSERT INTO ev VALUES (-1, 0)")
+    mirror.kill()
     with mirror.session:
         mirror.sql(insert.format(1, 30_000))
         mirror.sql("UPDATE ref SET v = 'lost'; SAVEPOINT s; DELETE FROM ref; ROLLBACK TO s")
@@ -308,10 +309,13 @@ def test_large_transaction_joins_its_own_reference_rows(mirror):
         mirror.sql("UPDATE ref SET v = 'end' WHERE id = 0; DELETE FROM ref WHERE id = 1")
         mirror.sql("INSERT INTO ref VALUES (2, 'new')")
     mirror.sql("UPDATE ref SET v = 'after'; INSERT INTO ev VALUES (-2, 0)")
-    for _ in range(2):
-        mirror.wait(lambda: staged_files(mirror), "it is staged")
+    for passes in (2, 5):
+        mirror.process.environment = {"MILLRACE_FAILPOINT": f"engine.before_commit:{passes}"}
+        mirror.process.launch()
+        mirror.process.wait_exit(30)
         mirror.kill()
-        mirror.resume()
+    mirror.process.environment = {}
+    mirror.resume()
     mirror.check()
     found = dict(mirror.rows("joined", "id, v"))
     assert (found.pop(-1), found.pop(-2)) == ("a", "after")
