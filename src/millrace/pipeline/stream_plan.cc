@@ -441,6 +441,11 @@ void Planner::FindTableRoles() {
       }
     }
   }
+  for (const PlannedStream& planned : plan_.streams) {
+    if (planned.stream()->append_only) {
+      roles.append_only.push_back(planned.driving->FullName());
+    }
+  }
   // Each behind those that its streams join, where they do not join in a circle.
   std::set<std::string> seen;
   const std::function<void(const std::string&)> add = [&](const std::string& name) {

@@ -78,6 +78,8 @@ struct TableRoles {
   std::vector<std::string> snapshot_order;
   // Those that streams join; see TransactionPart.
   std::vector<std::string> lookups;
+  // Those whose rows streams only add, so that they must not be read twice.
+  std::vector<std::string> append_only;
   // The tables that the streams of a table join: those are complete before its rows are read.
   std::map<std::string, std::vector<std::string>> joined_by;
 };

@@ -195,6 +195,13 @@ Status PostgresSource::Resume(const SourceState& state) {
 Status PostgresSource::ResumeFrom(const SourceState& state, const SlotVerdict& verdict) {
   if (verdict.fault == SlotFault::kLost && (config_.on_slot_lost == OnSlotLost::kSnapshot ||
                                             config_.snapshot_mode == SnapshotMode::kWhenNeeded)) {
+    if (!roles_.append_only.empty()) {
+      return FailedPrecondition(
+          fmt::format("{} (on_slot_lost: snapshot would show every row of table {} twice, because "
+                      "a stream of it "
+                      "is append_only)",
+                      verdict.status.message(), roles_.append_only.front()));
+    }
     log_.Warn("The slot is lost", {{"error", verdict.status}});
     return StartOver(state);
   }
@@ -574,12 +581,26 @@ Status PostgresSource::BeginReadingAgain() {
   if (snapshot_->is_within_transaction() || reader_->is_within() || reader_->has_large()) {
     return Status::Ok();
   }
+  if (const auto anew = registry_.Mendable(Mend::kTakeUp); !anew.empty()) {
+    return Unavailable(fmt::format("table {} was made anew, and is taken up", anew.front()));
+  }
   std::set<std::string> names;
   {
     MutexLock lock(mu_);
     names.swap(read_again_);
   }
+  if (std::chrono::steady_clock::now() >= next_mend_) {
+    for (std::string& name : registry_.Mendable(Mend::kReadAgain)) {
+      if (std::find(roles_.append_only.begin(), roles_.append_only.end(), name) ==
+          roles_.append_only.end()) {
+        names.insert(std::move(name));
+      }
+    }
+  }
   for (const std::string& name : names) {
+    if (snapshot_->IsReading(name)) {
+      continue;  // it has just been paused: the source starts again
+    }
     const auto found =
         std::find_if(registry_.tables().begin(), registry_.tables().end(),
                      [&](const SourceTablePtr& table) { return table->table->FullName() == name; });
@@ -590,6 +611,7 @@ Status PostgresSource::BeginReadingAgain() {
       Result<SourceTablePtr> taken_up = registry_.ReadAgain(name);
       if (!taken_up.ok()) {
         log_.Error("Table cannot be read again", {{"error", taken_up.status()}});
+        next_mend_ = std::chrono::steady_clock::now() + kCompareInterval;
         continue;
       }
       table = *std::move(taken_up);
@@ -672,7 +694,6 @@ void PostgresSource::Close() {
   }
   stream_.reset();
   reader_.reset();  // what it has staged is sent again
-  read_again_.clear();
   status_.readings.clear();
   status_.connected = false;
 }

@@ -100,6 +100,7 @@ class PostgresSource final : public Source {
   TableRegistry registry_;
   std::unique_ptr<pg::Connection> catalog_;  // made when it is needed
   std::chrono::steady_clock::time_point next_compare_;
+  std::chrono::steady_clock::time_point next_mend_;
   std::vector<SourceTable> source_tables_;  // as they were when the source connected
   bool must_start_again_ = false;           // a table that is being read has changed
   uint64_t paused_changes_ = 0;             // of earlier readers

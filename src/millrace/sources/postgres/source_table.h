@@ -26,6 +26,12 @@ struct SourceColumn {
 
 // One version of a table of the pipeline, as the stream knows it, with what only this source needs
 // to know of it. Immutable once made.
+enum class Mend : uint8_t {
+  kNone = 0,
+  kReadAgain = 1,  // its rows were written anew
+  kTakeUp = 2,     // it was dropped, and another table has its name
+};
+
 struct SourceTable {
   TablePtr table;
   // The catalog's types, one for each of table->columns.
@@ -49,6 +55,8 @@ struct SourceTable {
   uint32_t file_node = 0;
   // Why its changes are left out, and what to do: one sentence. Empty: they are not.
   std::string paused;
+  // What reading a paused table again mends without doubt: the source begins it by itself.
+  Mend mend = Mend::kNone;
 
   // The columns by which a row is known in every image of it: the primary key, or the identity
   // index where old images have only that. Empty: none.

@@ -87,6 +87,14 @@ void TableDraft::Pause(std::string_view what_happened) {
   }
 }
 
+void TableDraft::PauseUntilRead(std::string_view what_happened, Mend mend) {
+  if (source_.paused.empty()) {
+    source_.paused = fmt::format("table {}: {}; its changes are left out until it is read again",
+                                 known_->table->FullName(), what_happened);
+    source_.mend = mend;
+  }
+}
+
 void TableDraft::Drop(size_t place) {
   column(place).is_dropped = true;
   column(place).missing.reset();
@@ -160,10 +168,11 @@ void TableDraft::CheckRewritten(const CatalogTable& now) {
     // A file that is written anew holds the missing values itself.
     const bool lost_missing = before.missing.has_value() && !after.missing.has_value();
     if (!renamed_.contains(*place) && !retyped_.contains(*place) && !lost_missing) {
-      Pause(
+      PauseUntilRead(
           fmt::format("column '{}' was altered and the rows were written anew, as ALTER COLUMN "
                       "TYPE ... USING does",
-                      field(*place).name));
+                      field(*place).name),
+          Mend::kReadAgain);
       return;
     }
   }
@@ -238,6 +247,7 @@ SourceTablePtr TableDraft::Finish() {
   if (is_paused()) {
     SourceTable paused = *known_;
     paused.paused = std::move(source_.paused);
+    paused.mend = source_.mend;
     return std::make_shared<const SourceTable>(std::move(paused));
   }
   if (!IsSameShape()) {

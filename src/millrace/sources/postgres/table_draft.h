@@ -29,6 +29,8 @@ class TableDraft {
   std::optional<size_t> FindPlace(int attnum) const;
 
   void Pause(std::string_view what_happened);
+  // For what reading the table again mends without doubt: the source begins that by itself.
+  void PauseUntilRead(std::string_view what_happened, Mend mend);
   bool is_paused() const { return !source_.paused.empty(); }
 
   void Drop(size_t place);

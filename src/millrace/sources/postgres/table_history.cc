@@ -47,10 +47,11 @@ void AddFromCatalog(TableDraft& draft, const SourceTable& known, const CatalogTa
   // set later; a file that is still the same tells the latter.
   const bool is_rewritten = now.source.file_node != known.file_node && known.file_node != 0;
   if (!column.missing && facts->has_default && is_rewritten) {
-    draft.Pause(fmt::format(
-        "column '{}' was added with a default, and what older rows hold was written without row "
-        "events",
-        name));
+    draft.PauseUntilRead(
+        fmt::format("column '{}' was added with a default, and what older rows hold was written "
+                    "without row events",
+                    name),
+        Mend::kReadAgain);
     return;
   }
   Field field = (*now.source.table->columns)[i];
@@ -152,7 +153,7 @@ void FindAbsent(size_t columns, RowLayout& layout) {
 // What the message alone tells.
 bool CheckTableOf(const RelationMessage& relation, TableDraft& draft) {
   if (relation.oid != draft.table().oid) {
-    draft.Pause("it was dropped and created again");
+    draft.PauseUntilRead("it was dropped and created again", Mend::kTakeUp);
   } else if (relation.schema != draft.table().schema || relation.name != draft.table().name) {
     draft.Pause(
         fmt::format("it was renamed to {}.{}: rename it back, or list it under its new name",
@@ -276,7 +277,7 @@ TableStep FollowCatalog(const SourceTablePtr& known, const CatalogTable* now) {
   }
   const Table& catalog = *now->source.table;
   if (catalog.oid != known->table->oid) {
-    draft.Pause("it was dropped and created again");
+    draft.PauseUntilRead("it was dropped and created again", Mend::kTakeUp);
   } else if (catalog.schema != known->table->schema || catalog.name != known->table->name) {
     draft.Pause(fmt::format("it was renamed to {}: rename it back, or list it under its new name",
                             catalog.FullName()));
@@ -360,6 +361,7 @@ SourceTablePtr FollowReadAgain(const SourceTablePtr& known, const CatalogTable& 
   for (std::vector<uint32_t>& key : table.unique_keys) {
     to_places(key);
   }
+  next.mend = Mend::kNone;
   table.version = known->table->version + 1;
   table.former_names = known->table->former_names;
   table.columns = std::make_shared<const Schema>(std::move(columns));

@@ -30,6 +30,7 @@ struct HistoryCase {
   void (*behind_rows)(ModelTable&);
   std::vector<std::string> expected;  // empty: paused, with `saying`
   const char* saying = "";
+  Mend mend = Mend::kNone;
 };
 
 void Nothing(ModelTable&) {}
@@ -75,7 +76,8 @@ const HistoryCase kCases[] = {
      [](ModelTable& t) { t.Retype("a", kInt4Oid); },
      Nothing,
      {},
-     "TYPE ... USING"},
+     "TYPE ... USING",
+     Mend::kReadAgain},
     {"names swapped",
      [](ModelTable& t) {
        t.Rename("a", "x");
@@ -116,7 +118,8 @@ const HistoryCase kCases[] = {
      },
      Nothing,
      {},
-     "was added with a default"},
+     "was added with a default",
+     Mend::kReadAgain},
     {"a default that was set later",
      [](ModelTable& t) {
        t.Add("c");
@@ -124,7 +127,12 @@ const HistoryCase kCases[] = {
      },
      Nothing,
      {"id", "a", "b", "c"}},
-    {"made anew", [](ModelTable& t) { t.MakeAnew(); }, Nothing, {}, "dropped and created again"},
+    {"made anew",
+     [](ModelTable& t) { t.MakeAnew(); },
+     Nothing,
+     {},
+     "dropped and created again",
+     Mend::kTakeUp},
     {"the table renamed",
      [](ModelTable& t) { t.RenameTable("u"); },
      Nothing,
@@ -145,7 +153,11 @@ TEST(FollowRelation, TellsWhatBecameOfEachColumn) {
     const TableStep step = FollowRelation(known, relation, &catalog);
     if (c.expected.empty()) {
       EXPECT_THAT(step.table->paused, HasSubstr(c.saying)) << c.name;
-      EXPECT_THAT(step.table->paused, HasSubstr("millrace snapshot -c FILE public.t")) << c.name;
+      EXPECT_THAT(step.table->paused,
+                  HasSubstr(step.table->mend == Mend::kNone ? "millrace snapshot -c FILE public.t"
+                                                            : "until it is read again"))
+          << c.name;
+      EXPECT_EQ(step.table->mend, c.mend) << c.name;
       EXPECT_EQ(step.table->table, known->table) << c.name;
       continue;
     }

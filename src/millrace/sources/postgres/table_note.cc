@@ -81,6 +81,7 @@ SourceTable ReadTable(const Json& json) {
   source.attnum_max = json.at("attnum_max");
   source.file_node = json.at("file_node");
   source.paused = json.at("paused");
+  source.mend = json.value("mend", Mend::kNone);
   Schema columns;
   for (const Json& column : json.at("columns")) {
     ReadColumn(column, columns, table, source);
@@ -127,6 +128,7 @@ std::string FormatTableNote(const SourceTable& source) {
       {"attnum_max", source.attnum_max},
       {"file_node", source.file_node},
       {"paused", source.paused},
+      {"mend", source.mend},
       {"columns", Json::array()},
   };
   for (size_t place = 0; place < source.columns.size(); ++place) {

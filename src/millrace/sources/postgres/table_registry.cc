@@ -216,10 +216,14 @@ bool TableRegistry::PassedCatalog(Lsn end) {
   const CatalogMoment moment = *std::exchange(ahead_, std::nullopt);
   bool changed = false;
   for (size_t i = 0; i < tables_.size(); ++i) {
-    if (tables_[i] != tables_then_[i] || !tables_[i]->paused.empty()) {
+    if (tables_[i] != tables_then_[i]) {
       continue;
     }
     const Table& table = *tables_[i]->table;
+    if (!tables_[i]->paused.empty()) {
+      TakeNamesake(i, moment);
+      continue;
+    }
     const CatalogTable* now = moment.Find(table.oid);
     if (now == nullptr) {
       // Another table may have the name.
@@ -230,6 +234,28 @@ bool TableRegistry::PassedCatalog(Lsn end) {
     changed |= tables_[i] != tables_then_[i];
   }
   return changed;
+}
+
+void TableRegistry::TakeNamesake(size_t number, const CatalogMoment& moment) {
+  const SourceTable& known = *tables_[number];
+  const auto oid = moment.oid_of_name.find(known.table->FullName());
+  if (known.mend != Mend::kNone || oid == moment.oid_of_name.end() ||
+      oid->second == known.table->oid) {
+    return;
+  }
+  SourceTable next = known;
+  next.mend = Mend::kTakeUp;
+  Replace(number, std::make_shared<const SourceTable>(std::move(next)));
+}
+
+std::vector<std::string> TableRegistry::Mendable(Mend mend) const {
+  std::vector<std::string> names;
+  for (const SourceTablePtr& table : tables_) {
+    if (table->mend == mend) {
+      names.push_back(table->table->FullName());
+    }
+  }
+  return names;
 }
 
 Result<SourceTablePtr> TableRegistry::ReadAgain(const std::string& full_name) {

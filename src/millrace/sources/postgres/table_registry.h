@@ -66,6 +66,9 @@ class TableRegistry : public RelationResolver {
   // the table is not there, or not one of ours.
   Result<SourceTablePtr> ReadAgain(const std::string& full_name);
 
+  // The full names of paused tables that this mends.
+  std::vector<std::string> Mendable(Mend mend) const;
+
   // Something changed that no batch carries yet.
   bool has_news() const { return !notes_.empty(); }
   // The same of one of the tables for which `is_meant` is true.
@@ -89,6 +92,8 @@ class TableRegistry : public RelationResolver {
 
   // A table that a note knows, as the catalog has it now.
   SourceTablePtr TakeUp(SourceTable known, const SourceTable& now);
+  // A paused table, in whose place there is another of its name.
+  void TakeNamesake(size_t number, const CatalogMoment& moment);
   std::optional<size_t> FindTable(const RelationMessage& relation) const;
   Result<CatalogMoment> ReadCatalogSeeing(Xid transaction);
   void Replace(size_t number, SourceTablePtr next);
