@@ -142,7 +142,7 @@ class PostgresSource final : public Source {
   SourceStatus status_ MR_GUARDED_BY(mu_);
   std::set<std::string> read_again_ MR_GUARDED_BY(mu_);  // full names
   Status can_read_ MR_GUARDED_BY(mu_);
-  std::shared_ptr<ReplicationStream> stream_;            // replaced under mu_
+  std::shared_ptr<ReplicationStream> stream_;  // replaced under mu_
 };
 
 std::unique_ptr<Source> MakePostgresSource(PostgresSourceConfig config, telemetry::Logger log);
