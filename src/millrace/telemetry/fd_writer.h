@@ -7,11 +7,14 @@
 #include <string>
 #include <string_view>
 
+#include "millrace/common/line_writer.h"
+
 namespace millrace::telemetry {
 
 // Writes lines to a file descriptor that somebody else may have stopped reading. A line waits
 // `wait_max` at most; then it is lost, and so are the next ones, without waiting, until there is
-// room again. The first line after that is preceded by `lost_line(n)`.
+// room again. The first line after that is preceded by `lost_line(n)`. Lines stay whole as those of
+// a LineWriter do.
 //
 // Threads: one at a time. Does not own the descriptor.
 class FdWriter {
@@ -26,15 +29,12 @@ class FdWriter {
   uint64_t lost() const { return lost_; }
 
  private:
-  bool WriteAll(std::string_view bytes, std::chrono::milliseconds wait);
-
   // Constant after construction.
-  const int fd_;
   const std::chrono::milliseconds wait_max_;
   const std::function<std::string(uint64_t)> lost_line_;
 
+  LineWriter lines_;
   uint64_t lost_ = 0;
-  bool is_torn_ = false;  // part of a line was written
 };
 
 }  // namespace millrace::telemetry

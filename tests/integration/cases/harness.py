@@ -248,7 +248,10 @@ class Mirror:
         return "\n".join(self._log_lines[self._log_begin :])
 
     def _end_of_run(self):
+        """The process has ended; a line in which it was killed is none."""
         self._read_log()
+        if self.process.log_path.exists():
+            self._log_read = self.process.log_path.stat().st_size
         self._log_begin = len(self._log_lines)
 
     def kill(self):

@@ -185,6 +185,16 @@ def test_key_change_is_a_delete_and_an_upsert(mirror):
                      (3, True), (13, False), (4, True), (14, False)]  # fmt: skip
 
 
+def test_long_lines_stay_whole_in_one_file(mirror):
+    """Two sinks print to stdout, which is the file of the log too."""
+    make_toast_table(mirror, "t", "default")
+    mirror.start("t", sinks={"again": {"type": "stdout", "streams": ["t"]}})
+    mirror.sql(f"INSERT INTO t SELECT g, {toast_row('g')} FROM generate_series(1, 20) g")
+    mirror.wait_delivered()
+    printed = [row["id"] for row in mirror.outputs("t")]
+    assert sorted(printed) == sorted(2 * list(range(1, 21)))
+
+
 @pytest.mark.case(29)
 def test_nan_and_equal_rows(mirror):
     """NaN is equal to itself as a key; identity full has no key at all."""

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading from a standby (16 and newer): cases 9, 10 and 13 there."""
 
+import subprocess
+import threading
+
 import pytest
 from servers import Postgres, Standby, wait_for
 
-from harness import Mirror
+from engagement import PROGRAM
+from harness import MARK, Mirror
 
 pytestmark = pytest.mark.since(16)
 SETTINGS = {"fsync": "off", "shared_buffers": "16MB", "max_wal_senders": "10", "wal_sender_timeout": "2s"}
@@ -35,6 +39,8 @@ def read(tmp_path, pair, clickhouse, clickhouse_database, unique_name):
     mirror = Mirror(tmp_path, primary, unique_name, clickhouse, clickhouse_database)
     mirror.sql("CREATE TABLE t (id int, v text)")
     insert(mirror, 1, 50)
+    # Or each list of running transactions that a slot waits for takes up to 15 s.
+    mirror.admin_sql("GRANT EXECUTE ON FUNCTION pg_log_standby_snapshot() TO app")
     mirror.standby = standby
     mirror.from_standby = {
         "url": standby.dsn(unique_name),
@@ -91,6 +97,69 @@ def test_standby_without_heartbeats_needs_a_publication(read):
                " primary, or make it there")  # fmt: skip
     read.fails("t", source={"url": source["url"], "heartbeat_url": source["url"]},
                saying="is a standby too: set source.heartbeat_url to the primary")  # fmt: skip
+
+
+@pytest.mark.case(1)
+def test_standby_without_its_primary_reads_no_tables(read):
+    """A snapshot of a standby leaves running transactions out; streaming needs none."""
+    read.sql("CREATE TABLE k (id int PRIMARY KEY); INSERT INTO k VALUES (1)")
+    read.admin_sql(f"CREATE PUBLICATION made FOR TABLE k, {MARK}")
+    read.standby.wait_replayed()
+    source = {"url": read.from_standby["url"], "heartbeat_interval": 0, "manage_publication": False,
+              "publication": "made"}  # fmt: skip
+    read.fails("k", source=source, saying="tables are read from its primary: set source.heartbeat_url to"
+               " that, or source.snapshot.mode: never")  # fmt: skip
+    assert slots_of(read) == [], "it was refused after its slot was made"
+    read.configure("k", source=source | {"snapshot": {"mode": "never"}})
+    read.process.launch()
+
+    def is_streaming():
+        # Nobody else asks the primary for the list of running transactions that the slot waits for.
+        read.admin_sql("SELECT pg_log_standby_snapshot()")
+        return "Streaming" in read.log_since_start()
+
+    read.wait(is_streaming, "the stream begins")
+    asked = subprocess.run([PROGRAM, "snapshot", "-c", read.process.config, "k"], capture_output=True,
+                           text=True, timeout=60, check=False)  # fmt: skip
+    assert asked.returncode == 1 and "set source.heartbeat_url" in asked.stderr, asked
+    read.sql("INSERT INTO k VALUES (2)")
+    read.wait(lambda: read.rows("k", "id") == [(2,)], "what came later is there")
+
+
+@pytest.mark.case(1)
+def test_writers_on_the_primary_while_a_standby_is_read(read):
+    """Rows of short and of long transactions, committed while chunks are read, arrive once."""
+    read.sql("CREATE TABLE k (id int PRIMARY KEY, v text)")
+    read.sql("INSERT INTO k SELECT g, 'v' FROM generate_series(1, 3000) g")
+    insert(read, 51, 3000)
+    read.standby.wait_replayed()
+    ends = threading.Event()
+
+    sessions = [read.new_session() for _ in range(4)]
+
+    def write(writer, holds):
+        begin = 100_000 * (writer + 1)
+        for n in range(begin, begin + 100_000):
+            if ends.is_set():
+                return
+            with sessions[writer] as session:
+                session.sql(f"INSERT INTO t VALUES ({n}, 'w'); INSERT INTO k VALUES ({n}, 'w')")
+                # Rows of its own, all over the table.
+                session.sql(f"UPDATE k SET v = 'w{n}' WHERE id = {(n * 4 * 37 + writer) % 3000}")
+                ends.wait(holds)
+
+    # Some are open when the slot is made, and over many chunks.
+    threads = [threading.Thread(target=write, args=(writer, holds), daemon=True)
+               for writer, holds in enumerate((2, 0.7, 0.01, 0.002))]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    try:
+        read.start("t", "k", source=read.from_standby | {"snapshot": {"chunk_rows": 40, "parallelism": 2}})
+    finally:
+        ends.set()
+        for thread in threads:
+            thread.join()
+    read.check()
 
 
 @pytest.mark.case(9)

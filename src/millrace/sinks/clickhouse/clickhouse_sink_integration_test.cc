@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <random>
+#include <utility>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -100,7 +101,12 @@ class Target {
     context.instance_id = database;
     for (const StreamPtr& stream : streams) {
       context.streams[stream->name] = stream;
+      versions[{stream->id, stream->schema_version}] = stream;
     }
+    context.find_stream = [this](StreamId id, SchemaVersion version) {
+      const auto found = versions.find({id, version});
+      return found == versions.end() ? nullptr : found->second;
+    };
     context.delivery_log = &log;
     context.log = telemetry::MakeCapturingLogger(
         [this](telemetry::LogLevel, const std::string& line) { log_lines.push_back(line); });
@@ -124,6 +130,8 @@ class Target {
   std::string database;
   ClickHouseOptions options;
   MemoryDeliveryLog log;
+  // Every version that a sink was made with, as the store of a data_dir keeps them.
+  std::map<std::pair<StreamId, SchemaVersion>, StreamPtr> versions;
   std::vector<std::string> log_lines;
   std::chrono::system_clock::time_point now = std::chrono::system_clock::now();
 };
@@ -698,7 +706,8 @@ TEST_F(ClickHouseSinkTest, SchemaChangeBetweenPlanAndRetryKeepsTheBytes) {
   auto sink = Open({wider});
   Deliver(*sink, batch);
   EXPECT_EQ(target_->Count("events"), "10");
-  // One delivery of rows before and after the change.
+  // The delivery is settled: now the table may follow. One delivery of rows before and after that.
+  ASSERT_TRUE(sink->Prepare(wider, {}).ok());
   const OutputBatchPtr before = Rows(Events(), 10, 1);
   const OutputBatchPtr after = writer_.Write(wider, {OutputOp::kUpsert}, [](RowBatch& rows) {
     rows.column(0).Append<int64_t>(11);

@@ -2,15 +2,10 @@
 #include "millrace/sinks/stdout/stdout_sink.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <climits>
+#include <chrono>
 #include <memory>
-#include <string_view>
-#include <system_error>
 #include <utility>
 
-#include <fmt/format.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include "millrace/sinks/stream_list_sink.h"
@@ -19,8 +14,6 @@ namespace millrace::sinks {
 
 namespace {
 
-// The longest that a stop goes unseen.
-constexpr int kPollMs = 100;
 // Lines are written out when so much of them has gathered.
 constexpr size_t kChunkBytes = size_t{1} << 20;
 
@@ -39,7 +32,7 @@ SinkType StdoutSinkType() {
                                  }});
 }
 
-StdoutSink::StdoutSink(SinkContext context, int fd) : context_(std::move(context)), fd_(fd) {}
+StdoutSink::StdoutSink(SinkContext context, int fd) : context_(std::move(context)), writer_(fd) {}
 
 Result<SinkPosition> StdoutSink::Open(std::stop_token /*stop*/) {
   MR_ASSIGN_OR_RETURN(const DeliveryLog::State state, context_.delivery_log->Load());
@@ -67,24 +60,9 @@ void StdoutSink::AppendLine(const OutputBatch& batch, size_t row) {
 }
 
 Status StdoutSink::WriteOut(const std::stop_token& stop) {
-  std::string_view left = lines_.view();
-  while (!left.empty()) {
-    if (stop.stop_requested()) {
-      return Cancelled("asked to stop");
-    }
-    pollfd entry = {.fd = fd_, .events = POLLOUT, .revents = 0};
-    if (::poll(&entry, 1, kPollMs) <= 0) {
-      continue;
-    }
-    // A pipe that is ready takes PIPE_BUF bytes without blocking.
-    const ssize_t written = ::write(fd_, left.data(), std::min<size_t>(left.size(), PIPE_BUF));
-    if (written > 0) {
-      left.remove_prefix(static_cast<size_t>(written));
-    } else if (errno != EINTR && errno != EAGAIN) {
-      const std::string cause = std::error_code(errno, std::generic_category()).message();
-      return Unavailable(fmt::format("write to standard output: {}", cause));
-    }
-  }
+  MR_RETURN_IF_ERROR(
+      writer_.Write(lines_.view(), std::chrono::steady_clock::time_point::max(), stop)
+          .WithContext("write to standard output"));
   lines_.Clear();
   return Status::Ok();
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "millrace/common/buffer.h"
+#include "millrace/common/line_writer.h"
 #include "millrace/sinks/json_row.h"
 #include "millrace/sinks/sink.h"
 
@@ -16,7 +17,8 @@ SinkType StdoutSinkType();
 
 // Prints rows as lines of JSON:
 // `{"_stream":"events","id":7,...,"_version":"...","_commit_ts":"..."}`. At least once: rows
-// printed after the last saved position are printed again after a crash.
+// printed after the last saved position are printed again after a crash. Lines stay whole where
+// stdout is also what others print to, such as stderr; see LineWriter.
 //
 // Blocks while the reader of the pipe does not read, but not longer than a stop allows.
 class StdoutSink : public Sink {
@@ -35,9 +37,9 @@ class StdoutSink : public Sink {
 
   // Constant after construction.
   const SinkContext context_;
-  const int fd_;
 
   // Used by the writer thread only.
+  LineWriter writer_;
   std::map<std::string, JsonRowEncoder> encoders_;  // by stream
   Buffer lines_;
 };

@@ -285,10 +285,14 @@ Status PostgresSource::StartOver(const SourceState& state) {
 }
 
 Status PostgresSource::MakeSlot(Epoch epoch, bool reads_all_again) {
+  // Every refusal comes before the slot that is there is dropped.
+  MR_RETURN_IF_ERROR(PreparePublications());
+  if (reads_all_again || config_.snapshot_mode != SnapshotMode::kNever) {
+    MR_RETURN_IF_ERROR(CheckCanRead());
+  }
   MR_RETURN_IF_ERROR(DropSlot(*control_, config_.slot, kDropSlotWait));
   epoch_ = epoch;
   reads_all_again_ = reads_all_again;
-  MR_RETURN_IF_ERROR(PreparePublications());
   // A crash from here on leaves a slot that the next start drops and makes again.
   MR_RETURN_IF_ERROR(store_->BeginSlot(system_.system_identifier, system_.timeline));
   MR_FAILPOINT("source.before_slot_created");
@@ -345,16 +349,18 @@ Status PostgresSource::PollSlot(milliseconds wait) {
   return StartStreaming({epoch_, consistent_point}, true);
 }
 
-Result<std::unique_ptr<pg::Connection>> PostgresSource::OpenToRead() const {
-  if (!is_standby_) {
-    return Open(false);
-  }
-  if (config_.heartbeat_url.empty()) {
+Status PostgresSource::CheckCanRead() const {
+  if (is_standby_ && config_.heartbeat_url.empty()) {
     return FailedPrecondition(
         "a standby cannot tell which transactions a snapshot sees, so that tables are read from "
         "its primary: set source.heartbeat_url to that, or source.snapshot.mode: never");
   }
-  return OpenPrimary();
+  return Status::Ok();
+}
+
+Result<std::unique_ptr<pg::Connection>> PostgresSource::OpenToRead() const {
+  MR_RETURN_IF_ERROR(CheckCanRead());
+  return is_standby_ ? OpenPrimary() : Open(false);
 }
 
 Result<std::vector<SourceNote>> PostgresSource::PlanReading(bool is_fresh) const {
@@ -406,6 +412,7 @@ Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
   {
     MutexLock lock(mu_);
     stream_ = std::move(stream);
+    can_read_ = CheckCanRead();
   }
   // One that came while the stream was not there yet.
   stream_->Confirm(Lsn(confirmed_.load()));
@@ -553,6 +560,7 @@ void PostgresSource::SampleLag() {
 
 Status PostgresSource::ReadAgain(const std::string& table) {
   MutexLock lock(mu_);
+  MR_RETURN_IF_ERROR(can_read_);
   for (const PausedTable& paused : status_.paused_tables) {
     if (paused.table == table || paused.table == "public." + table) {
       read_again_.insert(paused.table);

@@ -66,6 +66,8 @@ class PostgresSource final : public Source {
   Result<std::unique_ptr<pg::Connection>> Open(bool is_replication) const;
   // At heartbeat_url, which must reach the primary of our standby.
   Result<std::unique_ptr<pg::Connection>> OpenPrimary() const;
+  // A standby without heartbeat_url has no place to read tables from.
+  Status CheckCanRead() const;
   // Where tables are read: of a standby its primary.
   Result<std::unique_ptr<pg::Connection>> OpenToRead() const;
   // Which tables are to be read, as notes.
@@ -140,7 +142,8 @@ class PostgresSource final : public Source {
   std::vector<TablePtr> tables_ MR_GUARDED_BY(mu_);
   SourceStatus status_ MR_GUARDED_BY(mu_);
   std::set<std::string> read_again_ MR_GUARDED_BY(mu_);  // full names
-  std::shared_ptr<ReplicationStream> stream_;            // replaced under mu_
+  Status can_read_ MR_GUARDED_BY(mu_);
+  std::shared_ptr<ReplicationStream> stream_;  // replaced under mu_
 };
 
 std::unique_ptr<Source> MakePostgresSource(PostgresSourceConfig config, telemetry::Logger log);
