@@ -22,7 +22,7 @@ from servers.process import free_port
 from engagement import PROGRAM, ROOT
 
 SECRET = "hunter2-secret"
-COMMANDS = {"run", "lint", "check", "status", "docs", "version"}
+COMMANDS = {"run", "lint", "check", "status", "snapshot", "slot", "docs", "version"}
 FINE, FAILED, USAGE = 0, 1, 2
 
 CONFIG = """\
@@ -416,7 +416,7 @@ def test_data_dir_of_another_server(place, other_place):
     place.start()
     assert place.process.stop() == 0
     place.write(url=other_place.values["url"])
-    fails(place.process.config, "system identifier", "right server", "empty data_dir")
+    fails(place.process.config, "system identifier", "the server that data_dir belongs to", "empty data_dir")
     assert other_place.slots() == []
 
 

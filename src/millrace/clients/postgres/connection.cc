@@ -268,6 +268,7 @@ Result<std::unique_ptr<Connection>> Connection::Connect(const std::string& url,
   PQsetNoticeReceiver(
       conn, [](void*, const PGresult*) {}, nullptr);
   connection->peer_ = fmt::format("{}:{}/{}", PQhost(conn), PQport(conn), PQdb(conn));
+  connection->answer_wait_ = options.answer_wait;
   MR_RETURN_IF_ERROR(connection->Configure(options));
   return connection;
 }
@@ -318,12 +319,13 @@ Status Connection::ConnectionFailure(std::string_view what) const {
                                  cause.empty() ? "the connection broke" : cause));
 }
 
-Result<QueryResult> Connection::Exec(const std::string& sql, milliseconds wait) {
+Result<QueryResult> Connection::Exec(const std::string& sql, std::optional<milliseconds> wait) {
+  const milliseconds longest = wait.value_or(answer_wait_);
   MR_RETURN_IF_ERROR(Send(sql));
-  MR_ASSIGN_OR_RETURN(const bool is_done, WaitAnswer(wait));
+  MR_ASSIGN_OR_RETURN(const bool is_done, WaitAnswer(longest));
   if (!is_done) {
     return TimedOut(
-        fmt::format("PostgreSQL at {} gave no answer within {} ms", peer_, wait.count()));
+        fmt::format("PostgreSQL at {} gave no answer within {} ms", peer_, longest.count()));
   }
   return TakeAnswer();
 }

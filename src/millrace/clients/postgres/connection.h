@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -21,6 +22,8 @@ struct ConnectOptions {
   std::chrono::milliseconds statement_timeout{0};
   // The server gives up waiting for a lock after this; zero: never.
   std::chrono::milliseconds lock_timeout{0};
+  // How long Exec() waits for an answer if it is not told.
+  std::chrono::milliseconds answer_wait{30'000};
 };
 
 // The rows of a statement, as text. Views live as long as the QueryResult.
@@ -94,7 +97,7 @@ class Connection {
   // Runs one simple query, which may hold several statements, and returns the rows of the last.
   // kTimedOut if the server does not answer within `wait`; its outcome is then unknown.
   Result<QueryResult> Exec(const std::string& sql,
-                           std::chrono::milliseconds wait = std::chrono::seconds(30));
+                           std::optional<std::chrono::milliseconds> wait = std::nullopt);
 
   // Sends a statement without waiting; then TryFinish() until it is done.
   Status Send(const std::string& sql);
@@ -133,6 +136,7 @@ class Connection {
 
   // Constant after Connect().
   std::unique_ptr<Rep> rep_;
+  std::chrono::milliseconds answer_wait_{0};
   std::string peer_;
 };
 

@@ -27,7 +27,8 @@ constexpr size_t kRunRowsMax = 4096;
 constexpr size_t kRunBytesMax = size_t{1} << 20;
 // What arrives slowly is handed over after this.
 constexpr milliseconds kRunWait{20};
-constexpr milliseconds kLockTimeout{10'000};
+// Less than deadlock_timeout (1 s), so that no statement of the application is given up for ours.
+constexpr milliseconds kLockTimeout{500};
 // A wide table's chunk end is found by reading an index; its first page may take long.
 constexpr seconds kStatementWait{300};
 constexpr seconds kSnapshotWait{5};

@@ -16,14 +16,19 @@ SELECT c.oid, a.relid::oid FROM pg_class c
 CROSS JOIN LATERAL pg_partition_ancestors(c.oid) WITH ORDINALITY AS a(relid, i)
 WHERE c.oid IN ({}) AND a.relid <> c.oid ORDER BY c.oid, a.i)";
 
+// By pg_inherits, because pg_partition_tree() locks the leaves before anything locks their root:
+// with a TRUNCATE of the root that is a deadlock.
 constexpr std::string_view kLeavesSql = R"(
-SELECT c.oid, l.oid, n.nspname, l.relname, l.relkind, l.relpersistence, l.relreplident,
+WITH RECURSIVE tree(root, relid) AS (
+  SELECT c.oid, c.oid FROM pg_class c WHERE c.oid IN ({}) AND c.relkind = 'p'
+  UNION ALL
+  SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relid)
+SELECT t.root, l.oid, n.nspname, l.relname, l.relkind, l.relpersistence, l.relreplident,
        EXISTS (SELECT 1 FROM pg_index i
                WHERE i.indrelid = l.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate)
-FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) t
-JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace
-WHERE c.oid IN ({}) AND c.relkind = 'p' AND t.isleaf AND l.relkind <> 'p'
-ORDER BY c.oid, l.oid)";
+FROM tree t JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace
+WHERE l.relkind <> 'p'
+ORDER BY t.root, l.oid)";
 
 uint32_t Oid(std::string_view text) {
   uint32_t oid = 0;

@@ -30,6 +30,10 @@ constexpr size_t kSamplesMax = 4096;
 constexpr milliseconds kLetGoWait{2'000};
 // How often the catalog is compared where no heartbeats are written.
 constexpr milliseconds kCompareInterval{10'000};
+// The stream is not read meanwhile. Less than deadlock_timeout (1 s): the application's statements
+// never wait for ours long enough to be given up.
+constexpr milliseconds kCatalogTimeout{3'000};
+constexpr milliseconds kCatalogLockTimeout{300};
 // How long the stream is waited for while rows may arrive beside it.
 constexpr milliseconds kSnapshotPoll{5};
 
@@ -53,7 +57,11 @@ Result<std::unique_ptr<pg::Connection>> PostgresSource::Open(bool is_replication
 
 Result<CatalogMoment> PostgresSource::ReadCatalog(const std::vector<SourceTablePtr>& tables) {
   if (catalog_ == nullptr) {
-    MR_ASSIGN_OR_RETURN(catalog_, Open(false));
+    MR_ASSIGN_OR_RETURN(catalog_, pg::Connection::Connect(
+                                      config_.url, {.application_name = "millrace " + config_.slot,
+                                                    .statement_timeout = kCatalogTimeout,
+                                                    .lock_timeout = kCatalogLockTimeout,
+                                                    .answer_wait = kCatalogTimeout}));
   }
   Result<CatalogMoment> moment = LoadMoment(*catalog_, config_, tables);
   if (!moment.ok()) {

@@ -126,23 +126,31 @@ Status CheckMayAdopt(pg::Connection& connection, const PostgresSourceConfig& con
   return Status::Ok();
 }
 
-// What was being read when the database moved is read again: transaction ids there are others.
-Result<std::vector<SourceNote>> PlanUnfinished(pg::Connection& connection, const Catalog& catalog,
-                                               const SourceState& state) {
+// What had been read is not read again, though tables may have other oids there. What was being
+// read when the database moved is: transaction ids there are others.
+Result<std::vector<SourceNote>> PlanReading(pg::Connection& connection, const Catalog& catalog,
+                                            const SourceState& state) {
   std::vector<SourceTable> unfinished;
+  std::vector<SourceNote> plan;
   for (const CatalogTable& entry : catalog.tables) {
     const auto note = state.notes.find(ProgressNoteName(*entry.source.table));
     if (note == state.notes.end()) {
       continue;
     }
-    MR_ASSIGN_OR_RETURN(const TableProgress progress, DecodeProgress(note->second));
+    MR_ASSIGN_OR_RETURN(TableProgress progress, DecodeProgress(note->second));
     if (!progress.is_done) {
       unfinished.push_back(entry.source);
+      continue;
     }
+    progress.oid = entry.source.table->oid;
+    plan.push_back({note->first, EncodeProgress(progress)});
   }
   MR_ASSIGN_OR_RETURN(const pg::QueryResult row, connection.Exec("SELECT pg_current_snapshot()"));
   MR_ASSIGN_OR_RETURN(const XidSnapshot now, XidSnapshot::Parse(row.Text(0, 0)));
-  return PlanReadingAgain(unfinished, now);
+  for (SourceNote& note : PlanReadingAgain(unfinished, now)) {
+    plan.push_back(std::move(note));
+  }
+  return plan;
 }
 
 }  // namespace
@@ -216,7 +224,7 @@ Result<Adoption> AdoptPostgresSlot(const PostgresSourceConfig& config, const Sou
     adoption.made_slot = true;
   }
   MR_ASSIGN_OR_RETURN(const std::vector<SourceNote> notes,
-                      PlanUnfinished(*connection, server.catalog, state));
+                      PlanReading(*connection, server.catalog, state));
   MR_RETURN_IF_ERROR(store.FollowServer(report.system.system_identifier, report.system.timeline,
                                         adoption.to, notes));
   return adoption;

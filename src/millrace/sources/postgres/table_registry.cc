@@ -69,7 +69,7 @@ SourceTablePtr TableRegistry::TakeUp(SourceTable known, const SourceTable& now) 
   if (known.table->oid != now.table->oid) {
     SourceTablePtr next = FollowReadAgain(std::make_shared<const SourceTable>(std::move(known)),
                                           {.source = now, .all_columns = {}});
-    log_.Info("Table was made anew, it is read again", {{"table", next->table->FullName()}});
+    log_.Info("Table was made anew", {{"table", next->table->FullName()}});
     notes_.push_back({NoteName(*next->table), FormatTableNote(*next)});
     return next;
   }
