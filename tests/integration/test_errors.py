@@ -416,7 +416,7 @@ def test_data_dir_of_another_server(place, other_place):
     place.start()
     assert place.process.stop() == 0
     place.write(url=other_place.values["url"])
-    fails(place.process.config, "system identifier", "the server that data_dir belongs to", "empty data_dir")
+    fails(place.process.config, "system identifier", "the server that data_dir belongs to", "slot adopt")
     assert other_place.slots() == []
 
 
