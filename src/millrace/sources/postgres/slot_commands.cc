@@ -126,6 +126,25 @@ Status CheckMayAdopt(pg::Connection& connection, const PostgresSourceConfig& con
   return Status::Ok();
 }
 
+// A standby's snapshot leaves running transactions out, so that it does not tell when a table may
+// be read again.
+Status CheckAllIsRead(const Catalog& catalog, const SourceState& state) {
+  for (const CatalogTable& entry : catalog.tables) {
+    const auto note = state.notes.find(ProgressNoteName(*entry.source.table));
+    if (note == state.notes.end()) {
+      continue;
+    }
+    MR_ASSIGN_OR_RETURN(const TableProgress progress, DecodeProgress(note->second));
+    if (!progress.is_done) {
+      return FailedPrecondition(fmt::format(
+          "table {} was being read when the database moved, and a standby cannot tell when to read "
+          "it again: point source.url to the primary for this",
+          entry.source.table->FullName()));
+    }
+  }
+  return Status::Ok();
+}
+
 // What had been read is not read again, though tables may have other oids there. What was being
 // read when the database moved is: transaction ids there are others.
 Result<std::vector<SourceNote>> PlanReading(pg::Connection& connection, const Catalog& catalog,
@@ -203,6 +222,9 @@ Result<Adoption> AdoptPostgresSlot(const PostgresSourceConfig& config, const Sou
   MR_ASSIGN_OR_RETURN(const ServerReport server, InspectServer(*connection, config));
   if (!server.errors.empty()) {
     return server.errors.front();
+  }
+  if (report.system.is_standby) {
+    MR_RETURN_IF_ERROR(CheckAllIsRead(server.catalog, state));
   }
   Adoption adoption{.from = *state.position};
   adoption.to.epoch = Epoch(static_cast<uint8_t>(adoption.from.epoch.value() + 1));
