@@ -108,6 +108,7 @@ def test_truncate_while_tables_are_read(mirror):
     mirror.sql("TRUNCATE a; INSERT INTO a SELECT g, 'behind', 'x' FROM generate_series(1, 900) g")
     mirror.sql("TRUNCATE leveled, pair")
     mirror.sql("INSERT INTO pair VALUES (md5('0')::uuid, 1, 'behind')")
+    mirror.wait_read()
     mirror.check("a", "pair", "leveled")
 
 
