@@ -70,6 +70,15 @@ std::optional<config::PipelineConfig> LoadConfig(const std::string& file,
   return loaded;
 }
 
+Status CheckCanBeAsked(const config::PipelineConfig& config) {
+  if (!config.admin.is_configured) {
+    return FailedPrecondition(
+        "the configuration has no `admin` section, so a running pipeline cannot be asked: add "
+        "`admin: {listen: 127.0.0.1:7070}` and start it again");
+  }
+  return Status::Ok();
+}
+
 int Fail(const Status& status) {
   std::fprintf(stderr, "millrace: %s\n", status.message().c_str());
   return kExitFailed;

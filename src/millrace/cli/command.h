@@ -46,6 +46,10 @@ void AddConfigOption(CLI::App& command, std::string& file);
 std::optional<config::PipelineConfig> LoadConfig(const std::string& file,
                                                  const Components& components);
 
+// Whether a running pipeline of this configuration can be reached: kFailedPrecondition if it has no
+// `admin` section.
+Status CheckCanBeAsked(const config::PipelineConfig& config);
+
 // Prints the sentence of a failure on stderr, and returns the exit code that belongs to it.
 int Fail(const Status& status);
 

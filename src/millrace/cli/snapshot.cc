@@ -23,10 +23,8 @@ int ReadAgain(const SnapshotOptions& options, const Components& components) {
   if (!config) {
     return kExitUsage;
   }
-  if (!config->admin.is_configured) {
-    return Fail(FailedPrecondition(
-        "the configuration has no `admin` section, so a running pipeline cannot be asked: add "
-        "`admin: {listen: 127.0.0.1:7070}` and start it again"));
+  if (const Status status = CheckCanBeAsked(*config); !status.ok()) {
+    return Fail(status);
   }
   const Status status = admin::RequestSnapshot(config->admin.host, config->admin.port,
                                                config->admin.token, options.table);

@@ -25,10 +25,8 @@ int PrintStatus(const StatusOptions& options, const Components& components) {
   if (!config) {
     return kExitUsage;
   }
-  if (!config->admin.is_configured) {
-    return Fail(FailedPrecondition(
-        "the configuration has no `admin` section, so a running pipeline cannot be asked: add "
-        "`admin: {listen: 127.0.0.1:7070}` and start it again"));
+  if (const Status status = CheckCanBeAsked(*config); !status.ok()) {
+    return Fail(status);
   }
   const Result<std::string> json =
       admin::FetchStatus(config->admin.host, config->admin.port, config->admin.token);

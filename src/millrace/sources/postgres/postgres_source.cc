@@ -69,6 +69,13 @@ void PostgresSource::CompareCatalog() {
   }
 }
 
+void PostgresSource::TakeTables() {
+  source_tables_.clear();
+  for (const SourceTablePtr& table : registry_.tables()) {
+    source_tables_.push_back(*table);
+  }
+}
+
 void PostgresSource::PublishTables() {
   std::vector<TablePtr> tables;
   for (const SourceTablePtr& table : registry_.tables()) {
@@ -92,10 +99,7 @@ Status PostgresSource::Connect(const SourceState& state) {
       in_catalog.push_back(std::move(entry.source));
     }
     MR_RETURN_IF_ERROR(registry_.Load(std::move(in_catalog), state));
-    source_tables_.clear();
-    for (const SourceTablePtr& table : registry_.tables()) {
-      source_tables_.push_back(*table);
-    }
+    TakeTables();
     PublishTables();
     phase_ = Phase::kConnected;
     return Status::Ok();

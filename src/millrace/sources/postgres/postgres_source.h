@@ -90,6 +90,8 @@ class PostgresSource final : public Source {
   Result<CatalogMoment> ReadCatalog(const std::vector<SourceTablePtr>& tables);
   // Looks now and then whether the catalog shows changes of tables to which nobody writes.
   void CompareCatalog();
+  // Takes the tables as the registry has them now.
+  void TakeTables();
   void PublishTables();
   void SampleLag();
 

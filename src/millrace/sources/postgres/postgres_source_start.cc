@@ -192,10 +192,7 @@ Status PostgresSource::StartOver(const SourceState& state) {
   for (const SourceTable& table : source_tables_) {
     MR_RETURN_IF_ERROR(registry_.ReadAgain(table.table->FullName()).status());
   }
-  source_tables_.clear();
-  for (const SourceTablePtr& table : registry_.tables()) {
-    source_tables_.push_back(*table);
-  }
+  TakeTables();
   log_.Warn("All tables are read again, over a slot that is made again",
             {{"position", FormatLsn(state.position->end_lsn)}});
   return MakeSlot(state.position->epoch, /*reads_all_again=*/true);
