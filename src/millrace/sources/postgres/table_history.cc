@@ -313,7 +313,11 @@ TableStep FollowCatalog(const SourceTablePtr& known, const CatalogTable* now) {
 bool IsAsKnown(const SourceTable& known, const CatalogTable& now) {
   const auto table = std::make_shared<const SourceTable>(known);
   const SourceTablePtr next = FollowCatalog(table, &now).table;
-  return next->table == known.table && next->paused.empty() &&
+  // To the engine a nullable column that was dropped is as it was.
+  const bool has_same_columns = std::equal(
+      next->columns.begin(), next->columns.end(), known.columns.begin(), known.columns.end(),
+      [](const SourceColumn& a, const SourceColumn& b) { return a.is_dropped == b.is_dropped; });
+  return next->table == known.table && has_same_columns && next->paused.empty() &&
          now.source.row_filter == known.row_filter;
 }
 

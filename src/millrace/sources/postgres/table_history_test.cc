@@ -179,6 +179,7 @@ TEST(FollowCatalog, TellsWhatBecameOfEachColumn) {
     c.before_rows(model);
     const CatalogTable catalog = model.Catalog();
     const TableStep step = FollowCatalog(known, &catalog);
+    EXPECT_EQ(IsAsKnown(*known, catalog), c.name == std::string("nothing")) << c.name;
     const bool is_clear = c.expected.empty() && *c.saying != 'd';
     if (is_clear && std::string(c.name).find("nobody") == std::string::npos) {
       EXPECT_THAT(step.table->paused, HasSubstr(c.saying)) << c.name;
