@@ -26,7 +26,7 @@ for folder in ("tools", "tests/integration", "tests/integration/cases"):
 
 import psycopg2  # noqa: E402
 from harness import ABSENT, Mirror  # noqa: E402
-from servers import ClickHouse, Postgres  # noqa: E402
+from servers import ClickHouse, Postgres, ServerError  # noqa: E402
 from servers.postgres import DEBIAN_PROGRAMS  # noqa: E402
 
 # Small ranges, so that statements meet the rows of others.
@@ -329,7 +329,7 @@ def check_mirrors(mirror, timeout):
     while True:
         try:
             return mirror.check(only=False)
-        except AssertionError:
+        except (AssertionError, ServerError):  # ClickHouse: no such column yet
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)

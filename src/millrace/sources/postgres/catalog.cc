@@ -218,7 +218,6 @@ ORDER BY d.attrelid, d.attnum)";
 // Every column that there ever was. The text of attmissingval is that of an array with one element.
 constexpr std::string_view kAttributesSql = R"(
 SELECT a.attrelid, a.attnum, a.attname, a.attisdropped, a.attgenerated <> '',
-       a.atthasdef OR a.attidentity <> '',
        CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END, a.xmin
 FROM pg_attribute a
 WHERE a.attrelid IN ({0}) AND a.attnum > 0
@@ -290,8 +289,7 @@ Status LoadAttributes(pg::Connection& connection, const std::string& oids,
     const CatalogColumn column{.attnum = Number<int>(rows.Text(i, 1)),
                                .name = std::string(rows.Text(i, 2)),
                                .is_dropped = IsTrue(rows.Text(i, 3)),
-                               .is_generated = IsTrue(rows.Text(i, 4)),
-                               .has_default = IsTrue(rows.Text(i, 5))};
+                               .is_generated = IsTrue(rows.Text(i, 4))};
     SourceTable& source = draft.facts.source;
     source.attnum_max = column.attnum;
     draft.facts.all_columns.push_back(column);
@@ -299,9 +297,9 @@ Status LoadAttributes(pg::Connection& connection, const std::string& oids,
     if (next < draft.attnums.size() && draft.attnums[next] == column.attnum) {
       SourceColumn& known = source.columns.emplace_back();
       known.attnum = column.attnum;
-      known.catalog_xid = Number<uint32_t>(rows.Text(i, 7));
-      if (!rows.IsNull(i, 6)) {
-        known.missing = rows.Text(i, 6);
+      known.catalog_xid = Number<uint32_t>(rows.Text(i, 6));
+      if (!rows.IsNull(i, 5)) {
+        known.missing = rows.Text(i, 5);
       }
     }
   }

@@ -21,8 +21,6 @@ struct CatalogColumn {
   std::string name;
   bool is_dropped = false;
   bool is_generated = false;
-  // A default or an identity.
-  bool has_default = false;
 };
 
 // A table with what our role may do with it.

@@ -37,19 +37,17 @@ ReplicaIdentity IdentityOf(char identity) {
 void AddFromCatalog(TableDraft& draft, const SourceTable& known, const CatalogTable& now, size_t i,
                     const std::string& name, const ColumnTypeFacts& type) {
   const SourceColumn& column = now.source.columns[i];
-  const auto facts = std::find_if(now.all_columns.begin(), now.all_columns.end(),
-                                  [&](const auto& c) { return c.attnum == column.attnum; });
   if (column.attnum <= known.attnum_max) {
     draft.Pause(fmt::format("column '{}' was not published, and is now", name));
     return;
   }
-  // A default that the catalog does not keep for older rows was computed for each of them, or was
-  // set later; a file that is still the same tells the latter.
+  // A value that the catalog does not keep for older rows was computed for each of them, unless they
+  // are in the file that they were in. The default may be gone again, or be an identity.
   const bool is_rewritten = now.source.file_node != known.file_node && known.file_node != 0;
-  if (!column.missing && facts->has_default && is_rewritten) {
+  if (!column.missing && is_rewritten) {
     draft.PauseUntilRead(
-        fmt::format("column '{}' was added with a default, and what older rows hold was written "
-                    "without row events",
+        fmt::format("column '{}' was added and the rows were written anew, so that what older rows "
+                    "hold was not told by row events",
                     name),
         Mend::kReadAgain);
     return;
@@ -253,6 +251,12 @@ TableStep FollowRelation(const SourceTablePtr& known, const RelationMessage& rel
     draft.CheckRewritten(*now);
     draft.TakeKeys(*now, IdentityOf(relation.replica_identity));
     draft.TakeFacts(*now);
+    const std::vector<SourceColumn>& columns = now->source.columns;
+    if (std::any_of(columns.begin(), columns.end(),
+                    [&](const SourceColumn& c) { return !in_row.contains(c.attnum); })) {
+      // The file is perhaps that of a column which rows to come will show.
+      draft.source().file_node = known->file_node;
+    }
     for (size_t i = 0; i < row.size() && !draft.is_paused(); ++i) {
       step.layout.places.push_back(
           static_cast<uint32_t>(*draft.FindPlace(numbers[(*aligned)[i]].attnum)));

@@ -25,7 +25,6 @@ class ModelTable {
     int32_t typmod = -1;
     bool not_null = false;
     bool is_dropped = false;
-    bool has_default = false;
     std::optional<std::string> missing;
     uint32_t xid = 1;
   };
@@ -56,7 +55,6 @@ class ModelTable {
     columns_.push_back({.attnum = static_cast<int>(columns_.size()) + 1,
                         .name = name,
                         .type = type,
-                        .has_default = missing.has_value(),
                         .missing = std::move(missing),
                         .xid = ++xid_});
   }
@@ -100,8 +98,7 @@ class ModelTable {
     for (const ModelColumn& column : columns_) {
       catalog.all_columns.push_back({.attnum = column.attnum,
                                      .name = column.name,
-                                     .is_dropped = column.is_dropped,
-                                     .has_default = column.has_default});
+                                     .is_dropped = column.is_dropped});
       if (column.is_dropped) {
         continue;
       }
