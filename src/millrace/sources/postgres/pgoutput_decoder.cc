@@ -78,6 +78,9 @@ void PgOutputDecoder::Begin(const Transaction& transaction, Filter filter) {
   has_heartbeat_ = false;
   ordinal_ = 0;
   ForgetOpenRelations();
+  if (std::exchange(has_transient_, false)) {
+    ForgetResolutions();
+  }
 }
 
 void PgOutputDecoder::ForgetOpenRelations() {
@@ -234,6 +237,7 @@ void PgOutputDecoder::ForgetResolutions() {
 Status PgOutputDecoder::ResolveRelation(Relation& relation) {
   MR_ASSIGN_OR_RETURN(relation.rows, resolver_.Resolve(relation.message, open_.xid));
   relation.is_resolved = true;
+  has_transient_ = has_transient_ || relation.rows.is_transient;
   relation.parsers.clear();
   if (relation.rows.table == nullptr) {
     return Status::Ok();

@@ -185,6 +185,7 @@ class PgOutputDecoder {
   std::unordered_map<uint32_t, Relation> open_relations_;  // those that it described
   uint32_t last_oid_ = 0;
   const Relation* last_relation_ = nullptr;
+  bool has_transient_ = false;  // a resolution that ends with the transaction
   bool has_heartbeat_ = false;
   uint64_t ordinal_ = 0;  // of the last change
   size_t open_rows_ = 0;

@@ -302,7 +302,7 @@ Status PostgresSource::BeginReadingAgain() {
     SourceTablePtr table = *found;
     const bool has_gap = !table->paused.empty();
     if (has_gap) {
-      Result<SourceTablePtr> taken_up = registry_.ReadAgain(name);
+      Result<SourceTablePtr> taken_up = registry_.ReadAgain(name, !is_standby_);
       if (!taken_up.ok()) {
         log_.Error("Table cannot be read again", {{"error", taken_up.status()}});
         next_mend_ = std::chrono::steady_clock::now() + kCompareInterval;

@@ -190,7 +190,7 @@ Status PostgresSource::StartFresh(const SourceState& state) {
 Status PostgresSource::StartOver(const SourceState& state) {
   // What became of their columns meanwhile is not known: they are read as they are now.
   for (const SourceTable& table : source_tables_) {
-    MR_RETURN_IF_ERROR(registry_.ReadAgain(table.table->FullName()).status());
+    MR_RETURN_IF_ERROR(registry_.ReadAgain(table.table->FullName(), !is_standby_).status());
   }
   TakeTables();
   log_.Warn("All tables are read again, over a slot that is made again",

@@ -17,6 +17,8 @@ struct ResolvedRelation {
   // Null: the rows are not kept, but count: the table is not of this pipeline, or is paused.
   SourceTablePtr table;
   bool is_paused = false;
+  // Holds for this transaction only: the next one has to ask again.
+  bool is_transient = false;
   size_t number = 0;             // of the table, below table_count()
   std::vector<uint32_t> places;  // for each column of the message, its index in the table's columns
   // Columns of the table that the message lacks; they get the table's fill.

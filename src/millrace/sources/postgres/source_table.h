@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "millrace/model/position.h"
 #include "millrace/model/table.h"
 #include "millrace/sources/postgres/type_map.h"
+#include "millrace/sources/postgres/xid_snapshot.h"
 
 namespace millrace::sources::postgres {
 
@@ -30,6 +32,16 @@ enum class Mend : uint8_t {
   kNone = 0,
   kReadAgain = 1,  // its rows were written anew
   kTakeUp = 2,     // it was dropped, and another table has its name
+};
+
+// Transactions that a table which is read again holds the results of, since the catalog that it is
+// read by sees them: their changes come in shapes that are not known any more, and are left out.
+struct CoveredTransactions {
+  XidSnapshot snapshot;
+  Lsn wal_end;  // none of them commits from here on
+  Epoch epoch;
+
+  bool operator==(const CoveredTransactions&) const = default;
 };
 
 struct SourceTable {
@@ -57,6 +69,7 @@ struct SourceTable {
   std::string paused;
   // What reading a paused table again mends without doubt: the source begins it by itself.
   Mend mend = Mend::kNone;
+  std::optional<CoveredTransactions> covered;
 
   // The columns by which a row is known in every image of it: the primary key, or the identity
   // index where old images have only that. Empty: none.

@@ -12,9 +12,6 @@
 #include "millrace/sources/postgres/value_parser.h"
 
 namespace millrace::sources::postgres {
-namespace {
-
-// True if no value, and no text of a value, changes.
 bool KeepsValues(const ColumnTypeFacts& before, const ColumnTypeFacts& after) {
   if (before.is_array != after.is_array || before.dimensions != after.dimensions) {
     return false;
@@ -43,6 +40,8 @@ bool KeepsValues(const ColumnTypeFacts& before, const ColumnTypeFacts& after) {
   }
   return !(from == to) && Widens(from, to);
 }
+
+namespace {
 
 // The text of a float as that of the double that it becomes.
 void WidenFloat(std::string& text) {

@@ -14,6 +14,9 @@
 
 namespace millrace::sources::postgres {
 
+// True if a column's values, and their texts but for the digits of floats, are the same by `after`.
+bool KeepsValues(const ColumnTypeFacts& before, const ColumnTypeFacts& after);
+
 // A version of a table while it is made out of an earlier one, step by step. A step that cannot be
 // followed pauses the table; the first sentence stands, and the version stays as it was.
 class TableDraft {

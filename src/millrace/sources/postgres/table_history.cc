@@ -58,6 +58,17 @@ void AddFromCatalog(TableDraft& draft, const SourceTable& known, const CatalogTa
   draft.Add(field, type, column, now.source.table->toastable[i]);
 }
 
+// Rows from before the column was widened, which a table that was read again meanwhile knows.
+void TakeOlder(TableDraft& draft, size_t place, const ColumnTypeFacts& type) {
+  if (MapColumnType(type).kind == TypeKind::kFloat32 &&
+      draft.field(place).type.kind == TypeKind::kFloat64) {
+    draft.PauseUntilRead(fmt::format("column '{}' comes as it was before it was widened, which "
+                                     "changed the digits of its values",
+                                     draft.field(place).name),
+                         Mend::kReadAgain);
+  }
+}
+
 std::optional<size_t> FindAttnum(const CatalogTable& now, int attnum) {
   for (size_t i = 0; i < now.source.columns.size(); ++i) {
     if (now.source.columns[i].attnum == attnum) {
@@ -238,6 +249,9 @@ TableStep FollowRelation(const SourceTablePtr& known, const RelationMessage& rel
                              at ? &now->source.types[*at] : nullptr);
     if (!type) {
       draft.Pause(fmt::format("column '{}' has another type", row[i].name));
+    } else if (place && at && now->source.types[*at] == known->types[*place] &&
+               KeepsValues(*type, known->types[*place])) {
+      TakeOlder(draft, *place, *type);
     } else if (place) {
       draft.Retype(*place, *type);
     } else if (at) {

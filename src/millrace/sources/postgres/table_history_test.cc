@@ -252,6 +252,24 @@ TEST(FollowRelation, RowsOlderThanWhatIsKnown) {
   EXPECT_THAT(step.layout.absent, ElementsAre(2));
 }
 
+TEST(FollowRelation, RowsFromBeforeAWideningThatIsKnown) {
+  ModelTable model({"id", "a", "f"});
+  model.At("f").type = kFloat4Oid;
+  const RelationMessage older = model.Relation();
+  model.Retype("a", kInt8Oid);
+  SourceTablePtr known = model.Known();
+  CatalogTable catalog = model.Catalog();
+  const TableStep step = FollowRelation(known, older, &catalog);
+  EXPECT_FALSE(step.changes(known));
+  EXPECT_THAT(step.layout.places, ElementsAre(0, 1, 2));
+  model.Retype("f", kFloat8Oid);
+  known = model.Known();
+  catalog = model.Catalog();
+  const SourceTablePtr paused = FollowRelation(known, older, &catalog).table;
+  EXPECT_THAT(paused->paused, HasSubstr("column 'f' comes as it was before it was widened"));
+  EXPECT_EQ(paused->mend, Mend::kReadAgain);
+}
+
 TEST(FollowRelation, LosingTheFullIdentityPausesWhereValuesAreOutOfLine) {
   for (const uint32_t type : {kInt4Oid, kTextOid}) {
     ModelTable model({"id"});

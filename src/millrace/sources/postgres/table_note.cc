@@ -65,6 +65,16 @@ void ReadColumn(const Json& json, Schema& columns, Table& table, SourceTable& so
   source.columns.push_back(std::move(column));
 }
 
+CoveredTransactions ReadCovered(const Json& json) {
+  Result<XidSnapshot> snapshot = XidSnapshot::Parse(json.at("snapshot").get<std::string>());
+  if (!snapshot.ok()) {
+    throw Json::other_error::create(501, snapshot.status().message(), &json);
+  }
+  return {.snapshot = *std::move(snapshot),
+          .wal_end = Lsn(json.at("wal_end").get<uint64_t>()),
+          .epoch = Epoch(json.at("epoch").get<uint8_t>())};
+}
+
 SourceTable ReadTable(const Json& json) {
   SourceTable source;
   Table table;
@@ -82,6 +92,9 @@ SourceTable ReadTable(const Json& json) {
   source.file_node = json.at("file_node");
   source.paused = json.at("paused");
   source.mend = json.value("mend", Mend::kNone);
+  if (const auto covered = json.find("covered"); covered != json.end()) {
+    source.covered = ReadCovered(*covered);
+  }
   Schema columns;
   for (const Json& column : json.at("columns")) {
     ReadColumn(column, columns, table, source);
@@ -131,6 +144,11 @@ std::string FormatTableNote(const SourceTable& source) {
       {"mend", source.mend},
       {"columns", Json::array()},
   };
+  if (source.covered) {
+    json["covered"] = {{"snapshot", source.covered->snapshot.Format()},
+                       {"wal_end", source.covered->wal_end.value()},
+                       {"epoch", source.covered->epoch.value()}};
+  }
   for (size_t place = 0; place < source.columns.size(); ++place) {
     json["columns"].push_back(ColumnJson(source, place));
   }

@@ -43,6 +43,7 @@ Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& s
   ahead_.reset();
   notes_.clear();
   is_changed_.assign(tables.size(), false);
+  epoch_ = state.position ? state.position->epoch : Epoch();
   for (SourceTable& table : tables) {
     NumberColumns(table);
     const std::string name = NoteName(*table.table);
@@ -56,6 +57,9 @@ Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& s
     Result<SourceTable> known = ParseTableNote(note->second);
     if (!known.ok()) {
       return known.status().WithContext(fmt::format("table {}", table.table->FullName()));
+    }
+    if (known->covered && known->covered->epoch != epoch_) {
+      known->covered.reset();  // another server's transactions
     }
     tables_.push_back(TakeUp(*std::move(known), table));
     if (!tables_.back()->paused.empty()) {
@@ -101,6 +105,7 @@ std::optional<size_t> TableRegistry::FindTable(const RelationMessage& relation) 
 
 ResolvedRelation TableRegistry::Resolved(size_t number, RowLayout layout) const {
   return {.table = tables_[number],
+          .is_transient = tables_[number]->covered.has_value(),
           .number = number,
           .places = std::move(layout.places),
           .absent = std::move(layout.absent)};
@@ -113,6 +118,10 @@ Result<ResolvedRelation> TableRegistry::Resolve(const RelationMessage& relation,
   }
   if (!tables_[*number]->paused.empty()) {
     return ResolvedRelation{.is_paused = true, .number = *number};
+  }
+  if (const auto& covered = tables_[*number]->covered;
+      covered && covered->snapshot.Sees(covered->snapshot.Widen(transaction))) {
+    return ResolvedRelation{.is_paused = true, .is_transient = true, .number = *number};
   }
   if (transaction != transaction_) {
     transaction_ = transaction;
@@ -219,6 +228,12 @@ bool TableRegistry::PassedCatalog(Lsn end) {
     if (tables_[i] != tables_then_[i]) {
       continue;
     }
+    if (tables_[i]->covered && end >= tables_[i]->covered->wal_end) {
+      SourceTable next = *tables_[i];
+      next.covered.reset();
+      Replace(i, std::make_shared<const SourceTable>(std::move(next)));
+      changed = true;
+    }
     const Table& table = *tables_[i]->table;
     if (!tables_[i]->paused.empty()) {
       TakeNamesake(i, moment);
@@ -258,7 +273,7 @@ std::vector<std::string> TableRegistry::Mendable(Mend mend) const {
   return names;
 }
 
-Result<SourceTablePtr> TableRegistry::ReadAgain(const std::string& full_name) {
+Result<SourceTablePtr> TableRegistry::ReadAgain(const std::string& full_name, bool covers) {
   const auto found = std::find_if(tables_.begin(), tables_.end(), [&](const SourceTablePtr& table) {
     return table->table->FullName() == full_name;
   });
@@ -272,7 +287,12 @@ Result<SourceTablePtr> TableRegistry::ReadAgain(const std::string& full_name) {
     return NotFound(fmt::format("table {} is not there, or cannot be read", full_name));
   }
   known_.clear();
-  Replace(static_cast<size_t>(found - tables_.begin()), FollowReadAgain(*found, *now));
+  SourceTable next = *FollowReadAgain(*found, *now);
+  if (covers) {
+    next.covered = {.snapshot = moment.snapshot, .wal_end = moment.wal_end, .epoch = epoch_};
+  }
+  Replace(static_cast<size_t>(found - tables_.begin()),
+          std::make_shared<const SourceTable>(std::move(next)));
   return *found;
 }
 

@@ -62,9 +62,11 @@ class TableRegistry : public RelationResolver {
   // The stream has come to `end`: everything before it has been decoded. True if tables changed.
   bool PassedCatalog(Lsn end);
 
-  // The table is read again in full, as the catalog has it now: it is paused no more. kNotFound if
-  // the table is not there, or not one of ours.
-  Result<SourceTablePtr> ReadAgain(const std::string& full_name);
+  // The table is read again in full, as the catalog has it now: it is paused no more. With `covers`
+  // the changes of transactions that this catalog sees are left out: whoever reads the table sees
+  // them too. Not so where the catalog is a standby's, which does not know what the primary shows.
+  // kNotFound if the table is not there, or not one of ours.
+  Result<SourceTablePtr> ReadAgain(const std::string& full_name, bool covers);
 
   // The full names of paused tables that this mends.
   std::vector<std::string> Mendable(Mend mend) const;
@@ -105,6 +107,7 @@ class TableRegistry : public RelationResolver {
   const std::chrono::milliseconds visible_wait_;
 
   std::vector<SourceTablePtr> tables_;
+  Epoch epoch_;
   Xid transaction_;
   std::vector<Known> known_;
   // A catalog that the stream has not come to, and the tables as they were when it was read.

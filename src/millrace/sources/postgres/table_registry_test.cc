@@ -96,6 +96,7 @@ TEST_F(RegistryTest, ATransactionThatNobodySeesYetIsWaitedFor) {
 TEST_F(RegistryTest, APausedTableKeepsNothingUntilItIsReadAgain) {
   model_.MakeAnew();
   Show();
+  tables_.catalog.snapshot = {.xmin = 6, .xmax = 6, .running = {}};
   tables_.catalog.oid_of_name["public.t"] = model_.Relation().oid;
   Result<ResolvedRelation> rows = tables_.Resolve(model_.Relation(), Xid(5));
   ASSERT_TRUE(rows.ok());
@@ -103,11 +104,60 @@ TEST_F(RegistryTest, APausedTableKeepsNothingUntilItIsReadAgain) {
   EXPECT_TRUE(rows->is_paused);
   ASSERT_EQ(tables_.Paused().size(), 1U);
   EXPECT_THAT(tables_.Paused()[0].second, HasSubstr("dropped and created again"));
-  ASSERT_TRUE(tables_.ReadAgain("public.t").ok());
+  ASSERT_TRUE(tables_.ReadAgain("public.t", /*covers=*/true).ok());
   rows = tables_.Resolve(model_.Relation(), Xid(6));
   EXPECT_NE(rows->table, nullptr);
   EXPECT_TRUE(tables_.Paused().empty());
-  EXPECT_EQ(tables_.ReadAgain("public.none").status().code(), Code::kNotFound);
+  EXPECT_EQ(tables_.ReadAgain("public.none", true).status().code(), Code::kNotFound);
+}
+
+TEST_F(RegistryTest, ATableThatIsReadAgainLeavesOutWhatItsReadingCovers) {
+  const RelationMessage older = model_.Relation();
+  model_.Add("b");
+  model_.Rewrite();
+  const RelationMessage at_pause = model_.Relation();
+  model_.Rename("a", "x");
+  model_.Retype("b", kTextOid);
+  Show(500);
+  tables_.catalog.snapshot = {.xmin = 7, .xmax = 9, .running = {7}};
+  tables_.catalog.oid_of_name["public.t"] = older.oid;
+  ASSERT_TRUE(tables_.Resolve(at_pause, Xid(5))->is_paused);
+  ASSERT_TRUE(tables_.ReadAgain("public.t", /*covers=*/true).ok());
+  const auto expect = [&](const RelationMessage& relation, Xid transaction, bool is_left_out) {
+    const Result<ResolvedRelation> rows = tables_.Resolve(relation, transaction);
+    ASSERT_TRUE(rows.ok()) << rows.status().ToString();
+    EXPECT_EQ(rows->is_paused, is_left_out);
+    EXPECT_EQ(rows->table == nullptr, is_left_out);
+    EXPECT_TRUE(rows->is_transient);
+  };
+  expect(older, Xid(4), true);
+  expect(at_pause, Xid(6), true);
+  expect(model_.Relation(), Xid(8), true);
+  expect(model_.Relation(), Xid(7), false);
+  expect(model_.Relation(), Xid(9), false);
+  EXPECT_TRUE(tables_.Paused().empty());
+
+  // Also behind a restart, but not on another server.
+  ChangeBatch batch;
+  tables_.Complete(batch);
+  SourceState state;
+  state.position = SourcePosition{};
+  state.notes[batch.notes[0].name] = *batch.notes[0].text;
+  ASSERT_TRUE(tables_.Load({model_.Catalog().source}, state).ok());
+  expect(at_pause, Xid(6), true);
+  state.position->epoch = Epoch(1);
+  ASSERT_TRUE(tables_.Load({model_.Catalog().source}, state).ok());
+  EXPECT_FALSE(tables_.Resolve(model_.Relation(), Xid(6))->is_paused);
+  state.position->epoch = Epoch(0);
+  ASSERT_TRUE(tables_.Load({model_.Catalog().source}, state).ok());
+
+  // And no longer than until the stream has come there.
+  ASSERT_TRUE(tables_.ReadCatalog().ok());
+  EXPECT_FALSE(tables_.PassedCatalog(Lsn(499)));
+  EXPECT_TRUE(tables_.tables()[0]->covered.has_value());
+  EXPECT_TRUE(tables_.PassedCatalog(Lsn(500)));
+  EXPECT_FALSE(tables_.tables()[0]->covered.has_value());
+  EXPECT_FALSE(tables_.Resolve(model_.Relation(), Xid(10))->is_transient);
 }
 
 TEST_F(RegistryTest, ALargeTransactionIsReadTwice) {

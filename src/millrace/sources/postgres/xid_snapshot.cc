@@ -5,6 +5,8 @@
 #include <charconv>
 #include <functional>
 
+#include <fmt/format.h>
+
 namespace millrace::sources::postgres {
 namespace {
 
@@ -35,6 +37,10 @@ Result<XidSnapshot> XidSnapshot::Parse(std::string_view text) {
     return Corruption("the server's snapshot is not of the form xmin:xmax:xids");
   }
   return snapshot;
+}
+
+std::string XidSnapshot::Format() const {
+  return fmt::format("{}:{}:{}", xmin, xmax, fmt::join(running, ","));
 }
 
 bool XidSnapshot::Sees(FullXid xid) const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -25,10 +26,13 @@ struct XidSnapshot {
 
   // PostgreSQL's text form, `xmin:xmax:xid,xid`.
   static Result<XidSnapshot> Parse(std::string_view text);
+  std::string Format() const;
 
   bool Sees(FullXid xid) const;
   // `xid`, which is less than 2^31 transactions away from this snapshot, as 64 bits.
   FullXid Widen(Xid xid) const;
+
+  bool operator==(const XidSnapshot&) const = default;
 };
 
 }  // namespace millrace::sources::postgres
