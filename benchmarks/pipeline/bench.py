@@ -12,7 +12,6 @@ moment that a blocking reader of the Redis stream has the entry.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,8 @@ import urllib.parse
 from datetime import date
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from measure import ROOT, circumstances, cpu_seconds, peak_rss_mib, tree_cpu_seconds, written_mib
+
 sys.path.insert(0, str(ROOT / "tools"))
 
 import psycopg2  # noqa: E402
@@ -87,35 +87,6 @@ class Servers:
 
     def cpu_seconds(self):
         return {server.name: tree_cpu_seconds(server.pid) for server in self.all()}
-
-
-def cpu_seconds(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    ticks = sum(int(field) for field in fields[11:15])  # with children that have ended
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def tree_cpu_seconds(pid):
-    """Of a process and its descendants."""
-    total = cpu_seconds(pid)
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text(encoding="ascii").split():
-            total += tree_cpu_seconds(int(child))
-    return total
-
-
-def peak_rss_mib(pid):
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise ValueError("no VmHWM")
-
-
-def written_mib(pid):
-    for line in Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines():
-        if line.startswith("write_bytes:"):
-            return int(line.split()[1]) / 2**20
-    raise ValueError("no write_bytes")
 
 
 def load(connection, rows, transaction_rows):
@@ -297,12 +268,6 @@ def percentile(values, p):
     return values[min(len(values) - 1, int(len(values) * p / 100))]
 
 
-def machine():
-    model = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                  if line.startswith("model name")), platform.machine())  # fmt: skip
-    return f"{os.cpu_count()} cores ({model})"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -318,10 +283,7 @@ def main():
         "blackhole": ("blackhole, with lookup and synced log", ["blackhole"]),
     }
     lines = [
-        f"Machine: {machine()}; all servers on it. Commit "
-        + subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True,
-                         text=True, check=False).stdout.strip()
-        + f". {date.today()}. Command: `make bench`.",
+        circumstances("make bench"),
         "",
         f"Backlog of {options.rows:,} events in transactions of 10,000; {CONTENTS:,} content rows. Times run "
         "from the start of the process.",
