@@ -423,8 +423,7 @@ Status Connection::StartCopyBoth(const std::string& command) { return StartCopy(
 
 CopyRead Connection::TryReadCopy() {
   if (!rep_->message_waits) {
-    PQfreemem(rep_->message);
-    rep_->message = nullptr;
+    DropMessage();
     rep_->message_size = PQgetCopyData(rep_->conn, &rep_->message, 1);
   }
   rep_->message_waits = false;
@@ -432,6 +431,11 @@ CopyRead Connection::TryReadCopy() {
     return {CopyState::kMessage, {rep_->message, static_cast<size_t>(rep_->message_size)}};
   }
   return {rep_->message_size == 0 ? CopyState::kNothingYet : CopyState::kEnd, {}};
+}
+
+void Connection::DropMessage() {
+  PQfreemem(rep_->message);
+  rep_->message = nullptr;
 }
 
 Result<bool> Connection::WaitReadable(milliseconds wait) {

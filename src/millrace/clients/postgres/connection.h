@@ -115,6 +115,8 @@ class Connection {
 
   // The next message that has arrived. Never blocks. A broken connection is kEnd.
   CopyRead TryReadCopy();
+  // Gives back the memory of the message that TryReadCopy() gave last, before the next call does.
+  void DropMessage();
   // Waits up to `wait` until bytes arrive or the connection breaks, and reads them. False if none
   // came.
   Result<bool> WaitReadable(std::chrono::milliseconds wait);

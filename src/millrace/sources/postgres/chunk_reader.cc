@@ -135,13 +135,14 @@ Result<TakenSnapshot> ChunkReader::TakeSnapshot(bool exports) {
 
 std::optional<ChunkRows> ChunkReader::TakeRows() {
   MutexLock lock(mu_);
+  rows_bytes_ -= std::exchange(taken_bytes_, 0);
+  changed_.NotifyAll();
   if (rows_.empty()) {
     return std::nullopt;
   }
   std::optional<ChunkRows> rows(std::move(rows_.front()));
   rows_.pop_front();
-  rows_bytes_ -= rows->bytes;
-  changed_.NotifyAll();
+  taken_bytes_ = rows->bytes;
   return rows;
 }
 
@@ -169,6 +170,7 @@ Status ChunkReader::End() {
   keeps_snapshot_ = false;
   rows_.clear();
   rows_bytes_ = 0;
+  taken_bytes_ = 0;
   return std::exchange(status_, Status::Ok());
 }
 
@@ -304,6 +306,7 @@ Status ChunkReader::CopyRows(const std::stop_token& stop) {
         task_.order->Encode(rows.rows, rows.rows.row_count() - 1, key);
       }
       rows.bytes += read.bytes.size() + kRowOverhead + schema->size() * sizeof(uint64_t);
+      connection_->DropMessage();  // a large row is now in `rows`
       if ((rows.bytes >= kRunBytesMax || rows.rows.row_count() >= kRunRowsMax) && !post()) {
         return EndCopyEarly();
       }
@@ -323,15 +326,13 @@ Status ChunkReader::CopyRows(const std::stop_token& stop) {
 
 bool ChunkReader::Post(ChunkRows& rows, const std::stop_token& stop) {
   MutexLock lock(mu_);
+  rows_bytes_ += rows.bytes;
+  rows_.push_back(std::move(rows));
+  // Here and not before: another row may be as large, and would be read meanwhile.
   while (rows_bytes_ >= kQueueBytesMax && !is_stopping_ && !stop.stop_requested()) {
     changed_.Wait(mu_);
   }
-  if (is_stopping_ || stop.stop_requested()) {
-    return false;
-  }
-  rows_bytes_ += rows.bytes;
-  rows_.push_back(std::move(rows));
-  return true;
+  return !is_stopping_ && !stop.stop_requested();
 }
 
 // The rest of the copy is not wanted: the server is told so, and what is on its way is skipped.

@@ -78,7 +78,8 @@ class ChunkReader {
   void Abandon();
   void ReleaseSnapshot();
 
-  // The next rows, if there are some.
+  // The next rows, if there are some. They count as waiting until the next call: a large row is not
+  // read beside another that is worked on.
   std::optional<ChunkRows> TakeRows();
   bool has_rows() const;
   // Reads no further; the rows that are there can be taken.
@@ -117,7 +118,8 @@ class ChunkReader {
   bool is_stopping_ MR_GUARDED_BY(mu_) = false;
   bool keeps_snapshot_ MR_GUARDED_BY(mu_) = false;
   std::deque<ChunkRows> rows_ MR_GUARDED_BY(mu_);
-  size_t rows_bytes_ MR_GUARDED_BY(mu_) = 0;
+  size_t rows_bytes_ MR_GUARDED_BY(mu_) = 0;   // in rows_, and taken_bytes_
+  size_t taken_bytes_ MR_GUARDED_BY(mu_) = 0;  // of the rows that TakeRows() gave last
 
   std::jthread thread_;  // last: it uses all of the above
 };

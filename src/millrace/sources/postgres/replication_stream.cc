@@ -204,6 +204,7 @@ Result<bool> ReplicationStream::DrainMessages() {
     had_messages = true;
     drained_bytes_ += read.bytes.size();
     MR_RETURN_IF_ERROR(HandleMessage(read.bytes));
+    connection_->DropMessage();  // a large one is staged in its file
   }
   if (had_messages) {
     NotePending();
