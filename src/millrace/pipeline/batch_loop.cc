@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <iterator>
+#include <mutex>
 #include <numeric>
 #include <utility>
 
@@ -19,6 +20,8 @@ namespace {
 
 using std::chrono::steady_clock;
 
+constexpr size_t kLargeBatch = size_t{16} << 20;
+
 double SecondsSince(steady_clock::time_point start) {
   return std::chrono::duration<double>(steady_clock::now() - start).count();
 }
@@ -30,6 +33,19 @@ TableChanges* FindChanges(ChangeBatch& batch, const Table& table) {
     }
   }
   return nullptr;
+}
+
+// Of what came, or of what fills the gaps of unchanged values.
+bool MayHaveLargeRows(const ChangeBatch& batch) {
+  return batch.byte_size >= kLargeBatch ||
+         std::any_of(batch.tables.begin(), batch.tables.end(),
+                     [](const TableChanges& changes) { return !changes.unchanged_toast.empty(); });
+}
+
+bool HasLargeRows(const ChangeBatch& batch) {
+  return std::any_of(batch.tables.begin(), batch.tables.end(), [](const TableChanges& changes) {
+    return changes.new_rows.byte_size() + changes.old_rows.byte_size() >= kLargeBatch;
+  });
 }
 
 // Values that did not come and that no state filled would be NULL from here on.
@@ -109,6 +125,10 @@ Result<std::vector<StreamPtr>> BatchLoop::FollowTables(ChangeBatch& batch) {
 
 Status BatchLoop::Process(ChangeBatch& batch) {
   const auto start = steady_clock::now();
+  std::unique_lock<std::mutex> turn;
+  if (MayHaveLargeRows(batch)) {
+    turn = store_.TakeTurn();
+  }
   MR_ASSIGN_OR_RETURN(const std::vector<StreamPtr> changed, FollowTables(batch));
   MR_RETURN_IF_ERROR(BeginPart(batch));
   const bool is_last = !batch.part || batch.part->is_last;
@@ -120,6 +140,9 @@ Status BatchLoop::Process(ChangeBatch& batch) {
                         batch.part ? std::optional(batch.part->pass) : std::nullopt));
   }
   MR_ASSIGN_OR_RETURN(const std::vector<TableState*> states, BeginStates(batch));
+  if (HasLargeRows(batch)) {
+    hand_over_.NoteLarge();
+  }
   if (has_outputs) {
     MR_RETURN_IF_ERROR(MakeOutputs(batch, writer));
   }
@@ -128,6 +151,7 @@ Status BatchLoop::Process(ChangeBatch& batch) {
     map->EndBatch();
   }
   for (TableState* state : states) {
+    MR_RETURN_IF_ERROR(writer.CutIfLarge());
     MR_RETURN_IF_ERROR(state->Save(writer));
     state->EndBatch();
   }

@@ -18,6 +18,8 @@ using std::chrono::milliseconds;
 // How often the source may tell the server that it lives while the engine is behind: well within
 // the shortest wal_sender_timeout that anybody sets.
 constexpr milliseconds kBackpressurePoll{100};
+// A batch that is so far beyond its bound has a row that is large by itself.
+constexpr size_t kLargeBatch = size_t{8} << 20;
 
 void CountEvents(const ChangeBatch& batch, telemetry::PipelineMetrics& metrics) {
   constexpr std::array<std::string_view, 8> kOps = {
@@ -89,7 +91,16 @@ Status CaptureLoop::Serve(std::stop_token stop) {
   log_.Info("Source is connected",
             {{"position", state.position ? FormatLsn(state.position->end_lsn) : "first start"}});
 
+  bool has_large = false;  // the engine, or the place where it takes from
   while (!stop.stop_requested()) {
+    // Beside large rows no other is read, which may be as large.
+    has_large = hand_over_.IsLarge() || (has_large && !hand_over_.IsIdle());
+    source_.Hold(has_large);
+    if (has_large) {
+      MR_RETURN_IF_ERROR(source_.Poll(milliseconds(0)));
+      hand_over_.WaitIdle(kBackpressurePoll, stop);
+      continue;
+    }
     // While something waits to be taken, look often whether the engine has become idle.
     MR_RETURN_IF_ERROR(source_.Poll(milliseconds(source_.Pending().can_take ? 1 : 50)));
     backoff_.Reset();
@@ -108,6 +119,7 @@ Status CaptureLoop::Serve(std::stop_token stop) {
     if (is_full || waited || hand_over_.IsIdle()) {
       MR_ASSIGN_OR_RETURN(std::unique_ptr<ChangeBatch> batch, source_.Take());
       CountEvents(*batch, metrics_);
+      has_large = batch->byte_size >= kLargeBatch + options_.trigger.bytes_max;
       hand_over_.Give(std::move(batch));
     }
   }

@@ -30,6 +30,16 @@ class HandOver {
     return waiting_ == nullptr && !working_;
   }
 
+  // The engine found that its batch has large rows.
+  void NoteLarge() {
+    std::unique_lock lock(mu_);
+    is_large_ = true;
+  }
+  bool IsLarge() const {
+    std::unique_lock lock(mu_);
+    return is_large_;
+  }
+
   // What waits for the engine.
   size_t WaitingBytes() const {
     std::unique_lock lock(mu_);
@@ -49,6 +59,7 @@ class HandOver {
   std::unique_ptr<ChangeBatch> Take(std::stop_token stop) {
     std::unique_lock lock(mu_);
     working_ = false;
+    is_large_ = false;
     changed_.notify_all();
     changed_.wait(lock, stop, [&] { return waiting_ != nullptr; });
     working_ = waiting_ != nullptr;
@@ -63,6 +74,12 @@ class HandOver {
     changed_.wait_for(lock, stop, time, [&] { return waiting_ == nullptr; });
   }
 
+  // Blocks until the engine has finished all that was given, for at most `time`.
+  void WaitIdle(std::chrono::milliseconds time, std::stop_token stop) {
+    std::unique_lock lock(mu_);
+    changed_.wait_for(lock, stop, time, [&] { return waiting_ == nullptr && !working_; });
+  }
+
   // Blocks until the engine has finished all that was given. False if `stop` came first.
   bool WaitIdle(std::stop_token stop) {
     std::unique_lock lock(mu_);
@@ -75,6 +92,7 @@ class HandOver {
   // Guarded by mu_.
   std::unique_ptr<ChangeBatch> waiting_;
   bool working_ = false;
+  bool is_large_ = false;
 };
 
 }  // namespace millrace::pipeline

@@ -289,6 +289,9 @@ Status TableState::FillUnchangedToast() {
   MR_ASSIGN_OR_RETURN(const GapSources from, FindGapSources());
   FillGaps(from);
   changes_->unchanged_toast.clear();
+  if (cached_rows_.byte_size() > cache_bytes_) {
+    ForgetRows();  // large values are not held twice
+  }
   return Status::Ok();
 }
 

@@ -120,6 +120,8 @@ class Source {
   // Reads what the server has sent, waiting up to `wait` if there is nothing, and answers
   // keep-alives. What is read gathers in an open batch, see Pending().
   virtual Status Poll(std::chrono::milliseconds wait) = 0;
+  // While held, Poll() reads nothing and does not wait; the server is told that we live.
+  virtual void Hold(bool is_held) = 0;
 
   // What Take() would give: whole transactions, or one part of a large one.
   struct PendingBatch {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <stop_token>
@@ -124,6 +125,10 @@ class Store {
   virtual std::unique_ptr<StateCursor> ScanState(StateTableId table) = 0;
   // About how much the rows of `table` take on disk and in memory, for status.
   virtual uint64_t ApproximateStateBytes(StateTableId table) = 0;
+
+  // For work on rows that are so large that copies of them count: while it is held, ReadOutput()
+  // brings no record from disk into memory.
+  virtual std::unique_lock<std::mutex> TakeTurn() = 0;
 
   virtual std::unique_ptr<StoreBatch> NewBatch() = 0;
   // Applies `batch` atomically and, when it returns, durably (one fdatasync). A part is durable

@@ -122,6 +122,9 @@ Status PostgresSource::Step(milliseconds wait) {
       if (must_start_again_) {
         return Unavailable("a table has other columns now, and is read on with them");
       }
+      if (is_held_) {
+        return Status::Ok();
+      }
       CompareCatalog();
       MR_RETURN_IF_ERROR(BeginReadingAgain());
       return snapshot_->Poll();
@@ -133,7 +136,7 @@ Status PostgresSource::Step(milliseconds wait) {
 }
 
 Status PostgresSource::PollStream(milliseconds wait) {
-  MR_RETURN_IF_ERROR(stream_->Poll(wait));
+  MR_RETURN_IF_ERROR(is_held_ ? stream_->KeepAlive() : stream_->Poll(wait));
   SampleLag();
   const auto now = std::chrono::steady_clock::now();
   const Heartbeat::Reading reading = heartbeat_->reading();

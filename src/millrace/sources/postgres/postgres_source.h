@@ -45,6 +45,7 @@ class PostgresSource final : public Source {
   std::vector<TablePtr> Tables() const override;
   Status Start(const SourceState& state, SourceStateStore& store, const TableRoles& roles) override;
   Status Poll(std::chrono::milliseconds wait) override;
+  void Hold(bool is_held) override { is_held_ = is_held; }
   PendingBatch Pending() const override;
   Result<std::unique_ptr<ChangeBatch>> Take() override;
   void Confirm(Lsn durable) override;
@@ -101,6 +102,7 @@ class PostgresSource final : public Source {
 
   // Used by the capture thread only.
   Phase phase_ = Phase::kClosed;
+  bool is_held_ = false;
   TableRegistry registry_;
   std::unique_ptr<pg::Connection> catalog_;  // made when it is needed
   std::chrono::steady_clock::time_point next_compare_;

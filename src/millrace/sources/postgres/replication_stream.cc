@@ -184,6 +184,11 @@ Status ReplicationStream::Poll(milliseconds wait) {
   return SendFeedbackIfDue();
 }
 
+Status ReplicationStream::KeepAlive() {
+  last_heard_ = Clock::now();
+  return SendFeedbackIfDue();
+}
+
 Result<bool> ReplicationStream::DrainMessages() {
   bool had_messages = false;
   while (!reader_.is_full() && drained_bytes_ < kPollBytesMax) {

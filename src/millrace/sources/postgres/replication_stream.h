@@ -52,6 +52,8 @@ class ReplicationStream {
   // a large transaction it makes the next part, a few MiB at a time. Feedback goes out by time in
   // every case.
   Status Poll(std::chrono::milliseconds wait);
+  // Reads nothing; feedback goes out by time.
+  Status KeepAlive();
 
   void Confirm(Lsn durable);
   Lsn confirmed() const { return Lsn(confirmed_.load(std::memory_order_acquire)); }

@@ -275,6 +275,10 @@ Result<OutputRecord> RocksDbStore::DecodeRecord(rocksdb::Slice value) const {
 }
 
 Result<OutputRecord> RocksDbStore::ReadOutputFromDisk(Offset offset, Offset readable_end) {
+  const std::unique_lock turn = TakeTurn();
+  if (std::optional<OutputRecord> record = recent_.Find(offset)) {
+    return *std::move(record);  // another reader brought it meanwhile
+  }
   const std::string what = fmt::format("read the output log at offset {}", offset.value());
   rocksdb::ReadOptions options;
   options.fill_cache = false;
@@ -284,7 +288,7 @@ Result<OutputRecord> RocksDbStore::ReadOutputFromDisk(Offset offset, Offset read
   MR_RETURN_IF_ERROR(database_->ToStatus(at->status(), what));
   std::optional<OutputRecord> found;
   size_t bytes = 0;
-  while (at->Valid() && bytes < kReadAheadBytes) {
+  while (at->Valid()) {
     MR_ASSIGN_OR_RETURN(const Offset first, DecodeOutputKey(ToView(at->key())));
     if (first >= readable_end) {
       break;
@@ -306,6 +310,9 @@ Result<OutputRecord> RocksDbStore::ReadOutputFromDisk(Offset offset, Offset read
     }
     recent_.Insert(*record);
     bytes += at->value().size();
+    if (bytes >= kReadAheadBytes) {
+      break;  // before the next one, which may be large, comes into memory
+    }
     at->Next();
   }
   if (found.has_value()) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <utility>
@@ -42,6 +43,7 @@ class RocksDbStore final : public Store {
       StateTableId table, std::span<const std::string> keys) override;
   std::unique_ptr<StateCursor> ScanState(StateTableId table) override;
   uint64_t ApproximateStateBytes(StateTableId table) override;
+  std::unique_lock<std::mutex> TakeTurn() override { return std::unique_lock(turn_mu_); }
   std::unique_ptr<StoreBatch> NewBatch() override;
   Status Commit(std::unique_ptr<StoreBatch> batch) override;
   bool HasOpenParts() const override;
@@ -95,6 +97,8 @@ class RocksDbStore final : public Store {
 
   mutable RecordCache recent_;
 
+  // Large rows are read or written; taken before the others.
+  std::mutex turn_mu_;
   // One writer of each kind at a time; taken before mu_, held over a write.
   Mutex commit_mu_;    // commits
   Mutex registry_mu_;  // state tables and streams
