@@ -16,6 +16,16 @@ namespace {
 constexpr size_t kKiB = 1024;
 constexpr size_t kMiB = 1024 * kKiB;
 
+// Values of many megabytes go to files of their own. As blocks of tables each would be held two or
+// three times by a flush, and by a compaction, which moves them, once for each of its inputs.
+void KeepLargeValuesApart(rocksdb::ColumnFamilyOptions& family) {
+  family.enable_blob_files = true;
+  family.min_blob_size = 4 * kMiB;
+  // A file goes when nothing in it is in use. What shares one with what is not moves out of it.
+  family.enable_blob_garbage_collection = true;
+  family.blob_garbage_collection_force_threshold = 0.5;
+}
+
 }  // namespace
 
 rocksdb::DBOptions MakeDbOptions(const OpenOptions& options) {
@@ -78,6 +88,7 @@ rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options,
   // A key that is not there is answered without a search of the memtable.
   family.memtable_prefix_bloom_size_ratio = 0.05;
   family.memtable_whole_key_filtering = true;
+  KeepLargeValuesApart(family);
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = std::move(cache);
   table.block_size = 8 * kKiB;
@@ -107,6 +118,7 @@ rocksdb::ColumnFamilyOptions MakeOutputFamilyOptions(const OpenOptions& options)
   family.max_bytes_for_level_base = uint64_t{1} << 50;
   family.ttl = 0;
   family.periodic_compaction_seconds = 0;
+  KeepLargeValuesApart(family);
   rocksdb::BlockBasedTableOptions table;
   table.block_size = 32 * kKiB;
   table.no_block_cache = true;  // decoded records are cached instead

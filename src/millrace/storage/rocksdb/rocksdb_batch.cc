@@ -11,6 +11,8 @@ namespace millrace::storage {
 
 namespace {
 
+constexpr size_t kLargeValue = size_t{4} << 20;
+
 // Repeats what one batch holds into another; the state changes through the functions of a
 // StoreBatch, so that they find the family where they belong.
 class Repeat final : public rocksdb::WriteBatch::Handler {
@@ -84,7 +86,18 @@ void RocksDbBatch::PutBehind(rocksdb::WriteBatch first) {
   }
 }
 
+void RocksDbBatch::Reserve(size_t bytes) {
+  if (bytes < kLargeValue) [[likely]] {
+    return;
+  }
+  std::string grown;
+  grown.reserve(batch_.GetDataSize() + bytes + kLargeValue);
+  grown.append(batch_.Data());
+  batch_ = rocksdb::WriteBatch(std::move(grown));
+}
+
 void RocksDbBatch::PutState(StateTableId table, std::string_view key, std::string_view row) {
+  Reserve(row.size());
   const StatePrefix prefix(table.value());
   const rocksdb::Slice key_parts[] = {prefix.bytes, ToSlice(key)};
   const rocksdb::Slice row_parts[] = {{&kPendingRow, 1}, ToSlice(row)};
@@ -135,6 +148,7 @@ void RocksDbBatch::AppendOutput(OutputRecord record) {
     records_.push_back(std::move(record));
   }
   record.batches.clear();  // the rows of a large record make room for its next copy
+  Reserve(encoded_.size());
   const rocksdb::Slice key_part(key);
   const rocksdb::Slice value_parts[] = {
       {reinterpret_cast<const char*>(&log_end_.bytes), sizeof(log_end_.bytes)},

@@ -52,6 +52,9 @@ class RocksDbBatch final : public StoreBatch {
   // Puts everything gathered so far behind `first`.
   void PutBehind(rocksdb::WriteBatch first);
   void PutClears();
+  // Makes room for a value of `bytes`, if that is large, and for what small ones follow: growth by
+  // doubling would copy large rows.
+  void Reserve(size_t bytes);
   // Latches a failure of the batch itself: it has outgrown RocksDB's limit.
   void Check(const rocksdb::Status& status);
 
