@@ -6,7 +6,7 @@ FUZZ_TARGETS = $(notdir $(wildcard fuzz/corpus/*))
 FORMATTED = $(shell git ls-files '*.cc' '*.h')
 
 .DEFAULT_GOAL := help
-.PHONY: help build release test test-integration chaos check bench run-example docs format tidy fuzz clean
+.PHONY: help build release test test-integration chaos check bench bench-memory run-example docs format tidy fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-17s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,9 @@ chaos: release  ## random statements and kill -9 for ten minutes (SECONDS=, SEED
 bench: release  ## memory of the engine, then throughput and latency on real servers, as tables
 	build/release/src/millrace/pipeline/engine_memory_bench
 	/usr/bin/python3 benchmarks/pipeline/bench.py
+
+bench-memory: release  ## peak memory against its bound on real servers, as a table; 20 GB of disk
+	/usr/bin/python3 benchmarks/pipeline/memory_bench.py
 
 run-example:  ## the engagement example with a load, on this machine
 	./setup.sh

@@ -140,8 +140,8 @@ Status BatchLoop::Process(ChangeBatch& batch) {
                         batch.part ? std::optional(batch.part->pass) : std::nullopt));
   }
   MR_ASSIGN_OR_RETURN(const std::vector<TableState*> states, BeginStates(batch));
-  if (HasLargeRows(batch)) {
-    hand_over_.NoteLarge();
+  if (!HasLargeRows(batch)) {
+    hand_over_.NoteSmall();
   }
   if (has_outputs) {
     MR_RETURN_IF_ERROR(MakeOutputs(batch, writer));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/pipeline/capture_loop.h"
 
+#include <algorithm>
 #include <array>
 #include <condition_variable>
 #include <mutex>
@@ -91,14 +92,13 @@ Status CaptureLoop::Serve(std::stop_token stop) {
   log_.Info("Source is connected",
             {{"position", state.position ? FormatLsn(state.position->end_lsn) : "first start"}});
 
-  bool has_large = false;  // the engine, or the place where it takes from
+  bool may_be_large = false;  // what the engine was given last
   while (!stop.stop_requested()) {
     // Beside large rows no other is read, which may be as large.
-    has_large = hand_over_.IsLarge() || (has_large && !hand_over_.IsIdle());
-    source_.Hold(has_large);
-    if (has_large) {
+    source_.Hold(may_be_large);
+    if (may_be_large) {
       MR_RETURN_IF_ERROR(source_.Poll(milliseconds(0)));
-      hand_over_.WaitIdle(kBackpressurePoll, stop);
+      may_be_large = !hand_over_.WaitMemory(kBackpressurePoll, stop);
       continue;
     }
     // While something waits to be taken, look often whether the engine has become idle.
@@ -119,7 +119,10 @@ Status CaptureLoop::Serve(std::stop_token stop) {
     if (is_full || waited || hand_over_.IsIdle()) {
       MR_ASSIGN_OR_RETURN(std::unique_ptr<ChangeBatch> batch, source_.Take());
       CountEvents(*batch, metrics_);
-      has_large = batch->byte_size >= kLargeBatch + options_.trigger.bytes_max;
+      may_be_large =
+          batch->byte_size >= kLargeBatch + options_.trigger.bytes_max ||
+          std::any_of(batch->tables.begin(), batch->tables.end(),
+                      [](const auto& changes) { return !changes.unchanged_toast.empty(); });
       hand_over_.Give(std::move(batch));
     }
   }

@@ -30,14 +30,11 @@ class HandOver {
     return waiting_ == nullptr && !working_;
   }
 
-  // The engine found that its batch has large rows.
-  void NoteLarge() {
+  // The engine has seen all rows of its batch, those of its state too, and none is large.
+  void NoteSmall() {
     std::unique_lock lock(mu_);
-    is_large_ = true;
-  }
-  bool IsLarge() const {
-    std::unique_lock lock(mu_);
-    return is_large_;
+    is_small_ = waiting_ == nullptr;  // otherwise another has been given meanwhile
+    changed_.notify_all();
   }
 
   // What waits for the engine.
@@ -51,6 +48,7 @@ class HandOver {
     std::unique_lock lock(mu_);
     MR_CHECK(waiting_ == nullptr);
     waiting_ = std::move(batch);
+    is_small_ = false;
     changed_.notify_all();
   }
 
@@ -59,7 +57,6 @@ class HandOver {
   std::unique_ptr<ChangeBatch> Take(std::stop_token stop) {
     std::unique_lock lock(mu_);
     working_ = false;
-    is_large_ = false;
     changed_.notify_all();
     changed_.wait(lock, stop, [&] { return waiting_ != nullptr; });
     working_ = waiting_ != nullptr;
@@ -74,10 +71,12 @@ class HandOver {
     changed_.wait_for(lock, stop, time, [&] { return waiting_ == nullptr; });
   }
 
-  // Blocks until the engine has finished all that was given, for at most `time`.
-  void WaitIdle(std::chrono::milliseconds time, std::stop_token stop) {
+  // Blocks for at most `time` until the engine has finished all that was given or knows that it is
+  // small. True if so.
+  bool WaitMemory(std::chrono::milliseconds time, std::stop_token stop) {
     std::unique_lock lock(mu_);
-    changed_.wait_for(lock, stop, time, [&] { return waiting_ == nullptr && !working_; });
+    return changed_.wait_for(lock, stop, time,
+                             [&] { return is_small_ || (waiting_ == nullptr && !working_); });
   }
 
   // Blocks until the engine has finished all that was given. False if `stop` came first.
@@ -92,7 +91,7 @@ class HandOver {
   // Guarded by mu_.
   std::unique_ptr<ChangeBatch> waiting_;
   bool working_ = false;
-  bool is_large_ = false;
+  bool is_small_ = false;  // the batch that was given last
 };
 
 }  // namespace millrace::pipeline

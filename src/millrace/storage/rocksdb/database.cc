@@ -153,7 +153,7 @@ Result<std::unique_ptr<Database>> Database::Open(const OpenOptions& options) {
     rocksdb::ColumnFamilyOptions family;
   } known[] = {{"meta", database->meta_, MakeSmallFamilyOptions()},
                {"state", database->state_, MakeStateFamilyOptions(options, cache)},
-               {"pending", database->pending_, MakeStateFamilyOptions(options, cache)},
+               {"pending", database->pending_, MakePendingFamilyOptions(options, cache)},
                {"output", database->output_, MakeOutputFamilyOptions(options)},
                {"delivery", database->delivery_, MakeSmallFamilyOptions()}};
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
@@ -208,6 +208,16 @@ Status Database::FlushAfter(size_t bytes) {
     }
   }
   return Status::Ok();
+}
+
+Status Database::CompactIfLarge(rocksdb::ColumnFamilyHandle* family) {
+  uint64_t held = 0;
+  if (!db_->GetIntProperty(family, rocksdb::DB::Properties::kTotalSstFilesSize, &held) ||
+      held < kLargeWrite) {
+    return Status::Ok();
+  }
+  return ToStatus(db_->CompactRange(rocksdb::CompactRangeOptions(), family, nullptr, nullptr),
+                  "compact what was deleted");
 }
 
 Result<std::optional<std::string>> Database::Get(rocksdb::ColumnFamilyHandle* family,

@@ -45,6 +45,9 @@ class Database {
   // Bounds memory after a write of `bytes`: one that is large, as rows of many megabytes are, is
   // brought into table files at once, or the next would be held beside it. Blocks until then.
   Status FlushAfter(size_t bytes);
+  // Compacts what is left in table files of a family where everything was deleted, if that is much:
+  // later, beside other work, a compaction would hold a large row for each of them. Blocks.
+  Status CompactIfLarge(rocksdb::ColumnFamilyHandle* family);
   // The value of `key`; nothing if there is none.
   Result<std::optional<std::string>> Get(rocksdb::ColumnFamilyHandle* family, std::string_view key);
   Status ToStatus(const rocksdb::Status& status, std::string_view what) const {

@@ -16,16 +16,6 @@ namespace {
 constexpr size_t kKiB = 1024;
 constexpr size_t kMiB = 1024 * kKiB;
 
-// Values of many megabytes go to files of their own. As blocks of tables each would be held two or
-// three times by a flush, and by a compaction, which moves them, once for each of its inputs.
-void KeepLargeValuesApart(rocksdb::ColumnFamilyOptions& family) {
-  family.enable_blob_files = true;
-  family.min_blob_size = 4 * kMiB;
-  // A file goes when nothing in it is in use. What shares one with what is not moves out of it.
-  family.enable_blob_garbage_collection = true;
-  family.blob_garbage_collection_force_threshold = 0.5;
-}
-
 }  // namespace
 
 rocksdb::DBOptions MakeDbOptions(const OpenOptions& options) {
@@ -74,8 +64,11 @@ std::shared_ptr<rocksdb::Cache> MakeStateCache(const OpenOptions& options) {
                               /*high_pri_pool_ratio=*/0.5);
 }
 
-rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options,
-                                                    std::shared_ptr<rocksdb::Cache> cache) {
+namespace {
+
+// State rows, stored or pending.
+rocksdb::ColumnFamilyOptions MakeRowFamilyOptions(const OpenOptions& options,
+                                                  std::shared_ptr<rocksdb::Cache> cache) {
   rocksdb::ColumnFamilyOptions family;
   family.write_buffer_size = std::clamp<size_t>(options.write_buffer_bytes / 4, kMiB, 64 * kMiB);
   family.max_write_buffer_number = 3;
@@ -88,7 +81,6 @@ rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options,
   // A key that is not there is answered without a search of the memtable.
   family.memtable_prefix_bloom_size_ratio = 0.05;
   family.memtable_whole_key_filtering = true;
-  KeepLargeValuesApart(family);
   rocksdb::BlockBasedTableOptions table;
   table.block_cache = std::move(cache);
   table.block_size = 8 * kKiB;
@@ -106,6 +98,27 @@ rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options,
   return family;
 }
 
+}  // namespace
+
+rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options,
+                                                    std::shared_ptr<rocksdb::Cache> cache) {
+  rocksdb::ColumnFamilyOptions family = MakeRowFamilyOptions(options, std::move(cache));
+  // Values of many megabytes go to files of their own. As blocks of tables each would be held by a
+  // flush two or three times, and by a compaction once for each of its inputs.
+  family.enable_blob_files = true;
+  family.min_blob_size = 4 * kMiB;
+  family.enable_blob_garbage_collection = true;
+  return family;
+}
+
+rocksdb::ColumnFamilyOptions MakePendingFamilyOptions(const OpenOptions& options,
+                                                      std::shared_ptr<rocksdb::Cache> cache) {
+  rocksdb::ColumnFamilyOptions family = MakeRowFamilyOptions(options, std::move(cache));
+  // Soon gone. No blob files: RocksDB 7.8 does not expect DeleteFilesInRange() beside them.
+  family.compression = rocksdb::kNoCompression;
+  return family;
+}
+
 rocksdb::ColumnFamilyOptions MakeOutputFamilyOptions(const OpenOptions& options) {
   rocksdb::ColumnFamilyOptions family;
   family.write_buffer_size = std::clamp<size_t>(options.write_buffer_bytes / 2, kMiB, 128 * kMiB);
@@ -118,7 +131,6 @@ rocksdb::ColumnFamilyOptions MakeOutputFamilyOptions(const OpenOptions& options)
   family.max_bytes_for_level_base = uint64_t{1} << 50;
   family.ttl = 0;
   family.periodic_compaction_seconds = 0;
-  KeepLargeValuesApart(family);
   rocksdb::BlockBasedTableOptions table;
   table.block_size = 32 * kKiB;
   table.no_block_cache = true;  // decoded records are cached instead

@@ -20,6 +20,9 @@ std::shared_ptr<rocksdb::Cache> MakeStateCache(const OpenOptions& options);
 // `cache` is MakeStateCache().
 rocksdb::ColumnFamilyOptions MakeStateFamilyOptions(const OpenOptions& options,
                                                     std::shared_ptr<rocksdb::Cache> cache);
+// State rows of a transaction in parts, dropped at its end.
+rocksdb::ColumnFamilyOptions MakePendingFamilyOptions(const OpenOptions& options,
+                                                      std::shared_ptr<rocksdb::Cache> cache);
 // The output log: written in key order, read in key order, dropped from the front.
 rocksdb::ColumnFamilyOptions MakeOutputFamilyOptions(const OpenOptions& options);
 

@@ -360,6 +360,7 @@ Status RocksDbStore::TruncateOutput(Offset offset) {
   if (offset == end.offset) {
     begin = end;
   } else {
+    const std::unique_lock turn = TakeTurn();  // the record comes into memory
     const std::unique_ptr<rocksdb::Iterator> at(
         database_->db().NewIterator(rocksdb::ReadOptions(), database_->output()));
     at->SeekForPrev(OutputKey(offset));

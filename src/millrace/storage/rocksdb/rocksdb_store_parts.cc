@@ -283,9 +283,10 @@ Status RocksDbStore::MergeParts() {
     parts_ = {};
     cleared_.clear();
   }
-  return database_->ToStatus(
+  MR_RETURN_IF_ERROR(database_->ToStatus(
       rocksdb::DeleteFilesInRange(&database_->db(), database_->pending(), nullptr, nullptr),
-      kMerge);
+      kMerge));
+  return database_->CompactIfLarge(database_->pending());
 }
 
 Status RocksDbStore::MergeCleared() {
