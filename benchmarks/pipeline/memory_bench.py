@@ -62,7 +62,8 @@ admin: {{listen: "127.0.0.1:{port}"}}
 """
 SINKS = {
     "blackhole": "  out: {{type: blackhole, streams: [mirror, named]}}",
-    "clickhouse": "  out: {{type: clickhouse, url: '{clickhouse}', database: {name}, tables: [{{stream: mirror}}, {{stream: named}}]}}",
+    "clickhouse": "  out: {{type: clickhouse, url: '{clickhouse}', database: {name},"
+                  " tables: [{{stream: mirror}}, {{stream: named}}]}}",
 }
 
 
