@@ -112,6 +112,23 @@ TEST_F(DiskFullTest, OpenedAgainItHoldsWhatWasCommittedAndGoesOn) {
   ExpectRead(Offset(14), after);
 }
 
+TEST_F(DiskFullTest, LargeValuesFromBeforeItAreThere) {
+  const std::string before(size_t{6} << 20, 'a');
+  Put("row", before);
+  full_ = true;
+  auto batch = store_->NewBatch();
+  batch->PutState(table_, "row", std::string(before.size(), 'b'));
+  const Status status = store_->Commit(std::move(batch));
+  EXPECT_EQ(status.code(), Code::kResourceExhausted) << status.ToString();
+  store_.reset();
+  full_ = false;
+  Open();
+  EXPECT_EQ(Rows(), std::vector<std::string>{"row=" + before});
+  Put("row", "small");
+  Reopen();
+  EXPECT_EQ(Rows(), std::vector<std::string>{"row=small"});
+}
+
 TEST_F(DiskFullTest, OpeningOnAFullDiskSaysSo) {
   Append(10, 1);
   store_.reset();

@@ -15,6 +15,8 @@ namespace {
 constexpr uint64_t kRowsPut = 20;
 constexpr uint64_t kRowsKept = 400;
 constexpr uint64_t kTruncateEvery = 16;
+constexpr uint64_t kLargeEvery = 8 * kRowsPut;
+constexpr size_t kLargeBytes = size_t{5} << 20;
 
 size_t OutputsOf(uint64_t commit) { return commit % 7 * 40 + 1; }
 
@@ -28,7 +30,8 @@ uint64_t EndAfter(uint64_t commit) {
 
 std::string KeyOf(uint64_t row) { return fmt::format("row {:08}", row); }
 std::string ValueOf(uint64_t row, uint64_t commit) {
-  return fmt::format("{} of commit {}", row, commit) + std::string(row % 300, 'x');
+  const size_t padding = row % kLargeEvery == 0 ? kLargeBytes : row % 300;
+  return fmt::format("{} of commit {}", row, commit) + std::string(padding, 'x');
 }
 
 // Every third commit comes in parts.
