@@ -41,8 +41,8 @@ void AddFromCatalog(TableDraft& draft, const SourceTable& known, const CatalogTa
     draft.Pause(fmt::format("column '{}' was not published, and is now", name));
     return;
   }
-  // A value that the catalog does not keep for older rows was computed for each of them, unless they
-  // are in the file that they were in. The default may be gone again, or be an identity.
+  // A value that the catalog does not keep for older rows was computed for each of them, unless
+  // they are in the file that they were in. The default may be gone again, or be an identity.
   const bool is_rewritten = now.source.file_node != known.file_node && known.file_node != 0;
   if (!column.missing && is_rewritten) {
     draft.PauseUntilRead(

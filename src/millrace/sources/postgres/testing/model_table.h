@@ -96,9 +96,8 @@ class ModelTable {
     auto table = std::make_shared<Table>();
     Schema schema;
     for (const ModelColumn& column : columns_) {
-      catalog.all_columns.push_back({.attnum = column.attnum,
-                                     .name = column.name,
-                                     .is_dropped = column.is_dropped});
+      catalog.all_columns.push_back(
+          {.attnum = column.attnum, .name = column.name, .is_dropped = column.is_dropped});
       if (column.is_dropped) {
         continue;
       }
