@@ -48,6 +48,18 @@ bool HasLargeRows(const ChangeBatch& batch) {
   });
 }
 
+// One transaction, or with a change that makes outputs of rows that are not in the batch: any
+// number.
+bool MayOutgrowMemory(const ChangeBatch& batch) {
+  const auto is_of_all_rows = [](const Change& change) {
+    return change.op == ChangeOp::kTruncate || change.op == ChangeOp::kReadAgainEnd;
+  };
+  return batch.transactions.size() <= 1 ||
+         std::any_of(batch.tables.begin(), batch.tables.end(), [&](const TableChanges& changes) {
+           return std::any_of(changes.changes.begin(), changes.changes.end(), is_of_all_rows);
+         });
+}
+
 // Values that did not come and that no state filled would be NULL from here on.
 Status CheckNoGaps(const TableChanges& changes) {
   if (changes.unchanged_toast.empty()) {
@@ -133,7 +145,9 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   MR_RETURN_IF_ERROR(BeginPart(batch));
   const bool is_last = !batch.part || batch.part->is_last;
   const bool has_outputs = !batch.part || batch.part->pass == TransactionPart::Pass::kChanges;
-  BatchWriter writer(store_, options_.writer, batch.end, batch.part.has_value());
+  const bool holds_outputs = !MayOutgrowMemory(batch);
+  BatchWriter writer(store_, options_.writer, batch.end, batch.part.has_value(),
+                     holds_outputs ? BatchWriter::Outputs::kHeld : BatchWriter::Outputs::kBounded);
   for (const std::unique_ptr<IdentityMap>& map : plan_.identity_maps) {
     MR_RETURN_IF_ERROR(
         map->BeginBatch(FindChanges(batch, map->table()),
@@ -234,7 +248,7 @@ Status BatchLoop::MakeOutputs(ChangeBatch& batch, BatchWriter& writer) {
     if (!planned.stream()->append_only) {
       MR_RETURN_IF_ERROR(CheckNoGaps(*changes).WithContext(context));
     }
-    MR_RETURN_IF_ERROR(writer.CutIfLarge());  // before more is made
+    MR_RETURN_IF_ERROR(writer.CutOutputsIfLarge());  // before more is made
     StreamRows rows{RowBatch(planned.stream()->columns), {}};
     if (planned.query) {
       Result<StreamRows> result = planned.query->Run(batch, *changes);

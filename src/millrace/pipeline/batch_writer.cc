@@ -59,10 +59,11 @@ struct BatchWriter::Size {
 };
 
 BatchWriter::BatchWriter(storage::Store& store, const Limits& limits, SourcePosition position,
-                         bool is_part)
+                         bool is_part, Outputs outputs)
     : store_(store),
       limits_(limits),
       position_(position),
+      mode_(outputs),
       is_part_(is_part),
       batch_(store.NewBatch()) {
   if (is_part_) {
@@ -79,13 +80,18 @@ Status BatchWriter::AddOutput(OutputBatch output) {
     return Status::Ok();
   }
   const size_t bytes = output.rows.byte_size();
-  if (!outputs_.empty() && output_bytes_ + bytes + batch_->byte_size() > limits_.gathered_bytes) {
+  if (mode_ == Outputs::kBounded && !outputs_.empty() &&
+      output_bytes_ + bytes + batch_->byte_size() > limits_.gathered_bytes) {
     MR_RETURN_IF_ERROR(Cut());
   }
   output.epoch = position_.epoch;
   outputs_.push_back(std::move(output));
   output_bytes_ += bytes;
   return Status::Ok();
+}
+
+Status BatchWriter::CutOutputsIfLarge() {
+  return mode_ == Outputs::kBounded ? CutIfLarge() : Status::Ok();
 }
 
 Status BatchWriter::CutIfLarge() {

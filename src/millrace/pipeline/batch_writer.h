@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -16,7 +17,7 @@ namespace millrace::pipeline {
 //
 // Outputs become records of the output log, which sinks deliver whole: a record ends where a
 // transaction ends, over all streams. A transaction larger than a record is cut, and so are those
-// of a change batch that had to be committed in parts.
+// of a change batch whose outputs had to be committed in parts.
 //
 // Lifecycle: for one change batch, outputs and changes of state in any order, then Commit().
 //
@@ -31,14 +32,23 @@ class BatchWriter {
     size_t gathered_bytes = size_t{32} << 20;
   };
 
+  enum class Outputs : uint8_t {
+    kHeld,     // gathered until all are there, so that transactions stay whole
+    kBounded,  // committed in parts: they may be more than memory takes
+  };
+
   // Outputs are of `position`. `is_part`: the change batch itself is a part of a transaction.
-  BatchWriter(storage::Store& store, const Limits& limits, SourcePosition position, bool is_part);
+  BatchWriter(storage::Store& store, const Limits& limits, SourcePosition position, bool is_part,
+              Outputs outputs);
 
   // Where changes of state go. Valid until the next call of another function.
   storage::StoreBatch& state() { return *batch_; }
   // Takes outputs of one stream; those of a stream come in order.
   Status AddOutput(OutputBatch output);
-  // For makers of very many changes of state: commits what is gathered if it is large.
+  // For makers of very many outputs: commits what is gathered if it is large, unless it is held.
+  Status CutOutputsIfLarge();
+  // For makers of very many changes of state, when all outputs are there: commits what is gathered
+  // if it is large.
   Status CutIfLarge();
   // Commits the rest. With `is_last`, which is always so unless the change batch is a part, all of
   // it counts from here on.
@@ -63,6 +73,7 @@ class BatchWriter {
   const Limits limits_;
   const SourcePosition position_;
 
+  const Outputs mode_;
   bool is_part_;
   std::unique_ptr<storage::StoreBatch> batch_;
   std::vector<OutputBatch> outputs_;

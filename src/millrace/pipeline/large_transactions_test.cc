@@ -109,6 +109,23 @@ TEST_F(LargeTransactionsTest, ATransactionThatFitsARecordIsInOne) {
   EXPECT_LT(count, rows.size());  // small ones share a record
 }
 
+TEST_F(LargeTransactionsTest, TransactionsAreWholeHoweverMuchTheirBatchMakes) {
+  limits_ = {.record_rows = 6, .gathered_bytes = 1};
+  std::vector<TestTransaction> transactions;
+  for (int64_t id = 1; id <= 40; ++id) {
+    transactions.push_back(
+        {Content(id, "title"), Event(id, "play", id), Event(100 + id, "play", 1)});
+  }
+  Run(transactions, 40);
+  for (Offset at(0); at < store_->ReadableEnd();) {
+    const auto record = store_->ReadOutput(at);
+    ASSERT_TRUE(record.ok()) << record.status().ToString();
+    EXPECT_EQ(record->batches.size(), 2U);
+    EXPECT_EQ((record->end.value() - record->first.value()) % 3, 0U);
+    at = record->end;
+  }
+}
+
 TEST_F(LargeTransactionsTest, ATruncateOfManyRowsIsCommittedInParts) {
   TestTransaction inserts;
   for (int64_t id = 1; id <= 20'000; ++id) {
