@@ -41,9 +41,7 @@ class Alteration {
 
   Result<std::vector<std::string>> Statements() {
     // Names first: a column that is added may have the former name of another.
-    for (size_t i = 0; i < need_.stream->columns->size(); ++i) {
-      MR_RETURN_IF_ERROR(Rename(i));
-    }
+    MR_RETURN_IF_ERROR(RenameAll());
     for (size_t i = 0; i < need_.stream->columns->size(); ++i) {
       if (!facts_.columns.contains(need_.columns[i].name)) {
         Add(i);
@@ -74,31 +72,53 @@ class Alteration {
   }
 
   // Only columns of a table keep their place under another name.
-  Status Rename(size_t place) {
-    const std::string& name = need_.columns[place].name;
-    if (need_.stream->table.empty() || facts_.columns.contains(name)) {
-      return Status::Ok();
-    }
-    for (const StreamPtr& version : earlier_) {
-      const int at = need_.stream->FindInEarlier(*version, place);
-      if (at < 0 || version->table != need_.stream->table) {
-        continue;
+  Status RenameAll() {
+    const Stream* from = FindNamed();
+    // One may have to wait until another has given its name up.
+    for (bool goes_on = from != nullptr; goes_on;) {
+      goes_on = false;
+      for (size_t place = 0; place < from->columns->size(); ++place) {
+        const std::string& former = (*from->columns)[place].name;
+        const std::string& name = need_.columns[place].name;
+        if (former == name || !facts_.columns.contains(former) || facts_.columns.contains(name)) {
+          continue;
+        }
+        if (IsKey(former)) {
+          return Refuse(former, fmt::format("is called '{}'", name));
+        }
+        Alter(
+            fmt::format("RENAME COLUMN {} TO {}", QuoteIdentifier(former), QuoteIdentifier(name)));
+        facts_.columns.emplace(name, facts_.columns.at(former));
+        facts_.columns.erase(former);
+        goes_on = true;
       }
-      const std::string former = (*version->columns)[static_cast<size_t>(at)].name;
-      const auto found = facts_.columns.find(former);
-      if (found == facts_.columns.end()) {
-        continue;
-      }
-      if (IsKey(former)) {
-        return Refuse(former, fmt::format("is called '{}'", name));
-      }
-      Alter(fmt::format("RENAME COLUMN {} TO {}", QuoteIdentifier(former), QuoteIdentifier(name)));
-      const TableFacts::Column facts = found->second;
-      facts_.columns.erase(found);
-      facts_.columns.emplace(name, facts);
-      return Status::Ok();
     }
     return Status::Ok();
+  }
+
+  // The version whose names the table's columns have, some of them the newest already. Taken from
+  // different versions, one place's former name could be another's present one.
+  const Stream* FindNamed() const {
+    if (need_.stream->table.empty() || HasNames(*need_.stream)) {
+      return nullptr;
+    }
+    for (const StreamPtr& version : earlier_) {
+      if (version->table == need_.stream->table &&
+          version->columns->size() <= need_.columns.size() && HasNames(*version)) {
+        return version.get();
+      }
+    }
+    return nullptr;
+  }
+
+  bool HasNames(const Stream& version) const {
+    for (size_t place = 0; place < version.columns->size(); ++place) {
+      if (!facts_.columns.contains((*version.columns)[place].name) &&
+          !facts_.columns.contains(need_.columns[place].name)) {
+        return false;
+      }
+    }
+    return true;
   }
 
   bool WasThere(size_t place) const {

@@ -97,6 +97,28 @@ TEST(AlterTable, SkipsVersionsThatTheTableNeverWasOf) {
   }
 }
 
+TEST(AlterTable, ANameIsGivenOnByColumnsBehindEachOther) {
+  const auto version = [](uint32_t number, const char* first, const char* second) {
+    return Version(number,
+                   {kId, {first, TypeKind::kInt32, true}, {second, TypeKind::kInt32, true}});
+  };
+  const StreamPtr first = version(1, "b", "a");
+  const StreamPtr second = version(2, "b", "x");
+  const StreamPtr third = version(3, "a", "x");
+  // The table is of the first: its `a` is not the one of the third.
+  EXPECT_THAT(*Alter(version(4, "c", "x"), {third, second, first}, FactsOf(first)),
+              ElementsAre(HasSubstr("RENAME COLUMN `b` TO `c`"), HasSubstr("`a` TO `x`")));
+  EXPECT_THAT(*Alter(version(4, "c", "x"), {third, second, first}, FactsOf(third)),
+              ElementsAre(HasSubstr("RENAME COLUMN `a` TO `c`")));
+  // A name has to be given up before it is taken, also where a crash came between.
+  const StreamPtr moved = version(2, "a", "z");
+  EXPECT_THAT(*Alter(moved, {first}, FactsOf(first)),
+              ElementsAre(HasSubstr("`a` TO `z`"), HasSubstr("`b` TO `a`")));
+  EXPECT_THAT(*Alter(moved, {first}, FactsOf(version(2, "b", "z"))),
+              ElementsAre(HasSubstr("`b` TO `a`")));
+  EXPECT_THAT(*Alter(moved, {first}, FactsOf(moved)), IsEmpty());
+}
+
 TEST(AlterTable, RefusesToTouchASortingKey) {
   const StreamPtr first = Version(1, {kId});
   for (const Field& field :
