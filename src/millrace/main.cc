@@ -32,6 +32,7 @@ int main(int argc, char** argv) {
   }
   components.check_sql = millrace::components::CheckStreamSql;
   components.pages = {{"metrics", millrace::telemetry::RenderMetricsReference},
-                      {"errors", millrace::pipeline::RenderErrorsReference}};
+                      {"errors", millrace::pipeline::RenderErrorsReference},
+                      {"capture-ddl", millrace::components::CaptureDdlScript}};
   return millrace::cli::Main(argc, argv, components);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// millrace docs config|metrics|errors
+// millrace docs config|metrics|errors|capture-ddl
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -33,7 +33,8 @@ int PrintPage(const std::string& name, const Components& components) {
 }  // namespace
 
 void AddDocsCommand(CLI::App& app, CommandLine& line) {
-  CLI::App* command = app.add_subcommand("docs", "Prints a reference page as Markdown");
+  CLI::App* command =
+      app.add_subcommand("docs", "Prints a reference page as Markdown, or SQL for a DBA");
   std::vector<std::string> names = {"config"};
   for (const ReferencePage& page : line.components.pages) {
     names.push_back(page.name);

@@ -14,6 +14,7 @@
 #include "millrace/sinks/kafka/kafka_sink.h"
 #include "millrace/sinks/redis/redis_sink.h"
 #include "millrace/sinks/stdout/stdout_sink.h"
+#include "millrace/sources/postgres/ddl_capture.h"
 #include "millrace/sources/postgres/postgres_source.h"
 #include "millrace/sources/postgres/slot_commands.h"
 #include "millrace/sql/duckdb/duckdb_engine.h"
@@ -31,6 +32,7 @@ sources::postgres::PostgresSourceConfig SourceConfigOf(const config::PipelineCon
   source.slot = config.source.slot;
   source.publication = config.source.publication;
   source.manage_publication = config.source.manage_publication;
+  source.capture_ddl = config.source.capture_ddl;
   switch (config.source.snapshot_mode) {
     case config::SnapshotMode::kInitial:
       source.snapshot_mode = sources::postgres::SnapshotMode::kInitial;
@@ -116,6 +118,8 @@ Result<pipeline::Parts> MakeParts(const config::PipelineConfig& config,
 std::vector<sources::CheckFinding> CheckSource(const config::PipelineConfig& config) {
   return sources::postgres::CheckPostgres(SourceConfigOf(config));
 }
+
+std::string CaptureDdlScript() { return sources::postgres::DdlCaptureScript(); }
 
 Result<std::optional<SourceState>> ReadSourceState(const config::PipelineConfig& config) {
   MR_ASSIGN_OR_RETURN(const std::unique_ptr<storage::Store> store, OpenExistingStore(config));

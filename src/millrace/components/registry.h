@@ -33,6 +33,9 @@ Result<pipeline::Parts> MakeParts(const config::PipelineConfig& config,
 // Connects to the source and says what is missing there, and how to mend it. Changes nothing.
 std::vector<sources::CheckFinding> CheckSource(const config::PipelineConfig& config);
 
+// The SQL by which a DBA installs what `source.capture_ddl` needs.
+std::string CaptureDdlScript();
+
 // What data_dir knows about the source; nothing if data_dir was never made. kFailedPrecondition if
 // another process holds it.
 Result<std::optional<SourceState>> ReadSourceState(const config::PipelineConfig& config);

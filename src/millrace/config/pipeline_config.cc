@@ -75,6 +75,7 @@ void ReadSource(const std::string& pipeline, SourceConfig& source) {
   source.slot = name("slot");
   source.publication = name("publication");
   source.manage_publication = section.GetBoolean("manage_publication");
+  source.capture_ddl = section.GetBoolean("capture_ddl");
   source.snapshot_mode = ToEnum<SnapshotMode>(snapshot, "mode",
                                               {{"initial", SnapshotMode::kInitial},
                                                {"never", SnapshotMode::kNever},

@@ -38,6 +38,7 @@ struct SourceConfig {
   std::string slot;
   std::string publication;
   bool manage_publication = true;
+  bool capture_ddl = false;
   SnapshotMode snapshot_mode = SnapshotMode::kInitial;
   int snapshot_parallelism = 1;
   uint64_t snapshot_chunk_rows = 0;

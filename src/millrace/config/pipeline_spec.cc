@@ -23,6 +23,13 @@ std::vector<FieldSpec> PostgresSourceFields() {
        .type = FieldType::kBoolean,
        .description = "`false`: a DBA made the publication; it is only checked.",
        .default_value = "true"},
+      {.name = "capture_ddl",
+       .type = FieldType::kBoolean,
+       .description = "Changes of columns are followed exactly: event triggers write each ALTER "
+                      "TABLE into the stream, and the server sends a transaction once it has "
+                      "committed. Installed at the start by a superuser, or once by a DBA "
+                      "(`millrace docs capture-ddl`).",
+       .default_value = "false"},
       {.name = "snapshot",
        .type = FieldType::kSection,
        .description = "How rows that were there before the first start are read.",

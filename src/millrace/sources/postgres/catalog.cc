@@ -76,7 +76,8 @@ constexpr std::string_view kTablesSql =
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ";
 
 // Reads a row of kTablesSql.
-Result<Draft> ReadTable(const pg::QueryResult& rows, size_t i) {
+template <typename Rows>
+Result<Draft> ReadTable(const Rows& rows, size_t i) {
   Draft draft;
   draft.table.oid = Number<uint32_t>(rows.Text(i, 0));
   draft.table.schema = rows.Text(i, 1);
@@ -246,16 +247,16 @@ bool IsPublished(const Draft& draft, std::string_view column, bool is_generated,
   return std::find(columns.begin(), columns.end(), column) != columns.end();
 }
 
-Status LoadColumns(pg::Connection& connection, const std::string& oids,
-                   std::map<uint32_t, Draft*>& by_oid) {
-  MR_ASSIGN_OR_RETURN(const pg::QueryResult rows,
-                      connection.Exec(fmt::format(fmt::runtime(kColumnsSql), oids)));
+using DraftsByOid = std::map<uint32_t, Draft*>;
+
+template <typename Rows>
+void AddColumns(const Rows& rows, int server_version, DraftsByOid& by_oid) {
   std::map<uint32_t, Schema> schemas;
   for (size_t i = 0; i < rows.row_count(); ++i) {
     const auto oid = Number<uint32_t>(rows.Text(i, 0));
     Draft& draft = *by_oid.at(oid);
     const bool is_generated = IsTrue(rows.Text(i, 13));
-    if (!IsPublished(draft, rows.Text(i, 2), is_generated, connection.server_version())) {
+    if (!IsPublished(draft, rows.Text(i, 2), is_generated, server_version)) {
       continue;
     }
     draft.has_generated_column |= is_generated;
@@ -277,13 +278,10 @@ Status LoadColumns(pg::Connection& connection, const std::string& oids,
   for (auto& [oid, draft] : by_oid) {
     draft->table.columns = std::make_shared<const Schema>(std::move(schemas[oid]));
   }
-  return Status::Ok();
 }
 
-Status LoadAttributes(pg::Connection& connection, const std::string& oids,
-                      std::map<uint32_t, Draft*>& by_oid) {
-  MR_ASSIGN_OR_RETURN(const pg::QueryResult rows,
-                      connection.Exec(fmt::format(fmt::runtime(kAttributesSql), oids)));
+template <typename Rows>
+void AddAttributes(const Rows& rows, DraftsByOid& by_oid) {
   for (size_t i = 0; i < rows.row_count(); ++i) {
     Draft& draft = *by_oid.at(Number<uint32_t>(rows.Text(i, 0)));
     const CatalogColumn column{.attnum = Number<int>(rows.Text(i, 1)),
@@ -303,7 +301,6 @@ Status LoadAttributes(pg::Connection& connection, const std::string& oids,
       }
     }
   }
-  return Status::Ok();
 }
 
 // The columns of an index, or nothing if one of them is not published.
@@ -322,10 +319,8 @@ std::optional<std::vector<uint32_t>> KeyColumns(const Draft& draft, std::string_
   return key;
 }
 
-Status LoadKeys(pg::Connection& connection, const std::string& oids,
-                std::map<uint32_t, Draft*>& by_oid) {
-  MR_ASSIGN_OR_RETURN(const pg::QueryResult rows,
-                      connection.Exec(fmt::format(fmt::runtime(kKeysSql), oids)));
+template <typename Rows>
+void AddKeys(const Rows& rows, DraftsByOid& by_oid) {
   for (size_t i = 0; i < rows.row_count(); ++i) {
     Draft& draft = *by_oid.at(Number<uint32_t>(rows.Text(i, 0)));
     const bool is_primary = IsTrue(rows.Text(i, 1));
@@ -348,7 +343,6 @@ Status LoadKeys(pg::Connection& connection, const std::string& oids,
       draft.table.unique_keys.push_back(std::move(*key));
     }
   }
-  return Status::Ok();
 }
 
 bool HasUsableIdentity(const Draft& draft) {
@@ -400,16 +394,20 @@ Result<CatalogTable> Finish(Draft draft) {
 
 // The rest of what the catalog says of `drafts`, which need not be all there any more.
 Status LoadDetails(pg::Connection& connection, std::vector<Draft>& drafts) {
-  std::map<uint32_t, Draft*> by_oid;
+  DraftsByOid by_oid;
   std::vector<uint32_t> oids;
   for (Draft& draft : drafts) {
     by_oid[draft.table.oid] = &draft;
     oids.push_back(draft.table.oid);
   }
-  const std::string oid_list = fmt::format("{}", fmt::join(oids, ", "));
-  MR_RETURN_IF_ERROR(LoadColumns(connection, oid_list, by_oid));
-  MR_RETURN_IF_ERROR(LoadAttributes(connection, oid_list, by_oid));
-  return LoadKeys(connection, oid_list, by_oid);
+  const CatalogStatements sql = MakeCatalogStatements(fmt::format("{}", fmt::join(oids, ", ")));
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult columns, connection.Exec(sql.columns));
+  AddColumns(columns, connection.server_version(), by_oid);
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult attributes, connection.Exec(sql.attributes));
+  AddAttributes(attributes, by_oid);
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult keys, connection.Exec(sql.keys));
+  AddKeys(keys, by_oid);
+  return Status::Ok();
 }
 
 }  // namespace
@@ -436,6 +434,25 @@ Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConf
     }
   }
   return catalog;
+}
+
+CatalogStatements MakeCatalogStatements(std::string_view oids) {
+  return {.tables = fmt::format("{}c.oid IN ({})", kTablesSql, oids),
+          .columns = fmt::format(fmt::runtime(kColumnsSql), oids),
+          .attributes = fmt::format(fmt::runtime(kAttributesSql), oids),
+          .keys = fmt::format(fmt::runtime(kKeysSql), oids)};
+}
+
+Result<CatalogTable> ReadCatalogRows(const CatalogRows& rows,
+                                     std::optional<PublishedTable> published) {
+  MR_ASSIGN_OR_RETURN(Draft draft, ReadTable(rows.tables, 0));
+  draft.published = std::move(published);
+  DraftsByOid by_oid = {{draft.table.oid, &draft}};
+  // Whether generated columns are published is for `published` to say.
+  AddColumns(rows.columns, kFirstWithGenerated, by_oid);
+  AddAttributes(rows.attributes, by_oid);
+  AddKeys(rows.keys, by_oid);
+  return Finish(std::move(draft));
 }
 
 const CatalogTable* CatalogMoment::Find(uint32_t oid) const {

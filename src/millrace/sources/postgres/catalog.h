@@ -3,13 +3,17 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "millrace/clients/postgres/connection.h"
 #include "millrace/common/result.h"
 #include "millrace/model/lsn.h"
 #include "millrace/sources/postgres/postgres_config.h"
+#include "millrace/sources/postgres/published_tables.h"
 #include "millrace/sources/postgres/source_table.h"
 #include "millrace/sources/postgres/xid_snapshot.h"
 
@@ -64,5 +68,50 @@ struct CatalogMoment {
 };
 Result<CatalogMoment> LoadMoment(pg::Connection& connection, const PostgresSourceConfig& config,
                                  const std::vector<SourceTablePtr>& tables);
+
+// The statements that LoadMoment() asks, of the tables that `oids` names: SQL, such as `4711,
+// 4712`.
+struct CatalogStatements {
+  std::string tables;
+  std::string columns;
+  std::string attributes;
+  std::string keys;
+};
+CatalogStatements MakeCatalogStatements(std::string_view oids);
+// How many columns the rows of each have.
+inline constexpr size_t kTablesWidth = 11;
+inline constexpr size_t kColumnsWidth = 14;
+inline constexpr size_t kAttributesWidth = 7;
+inline constexpr size_t kKeysWidth = 5;
+
+// Rows of such a statement that came by another way than a connection.
+class TextRows {
+ public:
+  using Row = std::vector<std::optional<std::string>>;
+
+  explicit TextRows(std::vector<Row> rows = {}) : rows_(std::move(rows)) {}
+
+  size_t row_count() const { return rows_.size(); }
+  bool IsNull(size_t row, size_t column) const { return !rows_[row][column].has_value(); }
+  // Empty for a NULL.
+  std::string_view Text(size_t row, size_t column) const {
+    return IsNull(row, column) ? std::string_view() : std::string_view(*rows_[row][column]);
+  }
+
+ private:
+  std::vector<Row> rows_;
+};
+struct CatalogRows {
+  TextRows tables;
+  TextRows columns;
+  TextRows attributes;
+  TextRows keys;
+};
+
+// The one table that `rows` describe, without what is said of its partitions. `published`: what its
+// publications let through of it. kUnsupported for what is no table that a source can read.
+// REQUIRES: there is one row of `tables`, each row is of its width, and each is of the same table.
+Result<CatalogTable> ReadCatalogRows(const CatalogRows& rows,
+                                     std::optional<PublishedTable> published);
 
 }  // namespace millrace::sources::postgres

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "millrace/sources/postgres/ddl_capture.h"
 #include "millrace/sources/postgres/key_order.h"
 #include "millrace/sources/postgres/postgres_source.h"
 #include "millrace/sources/postgres/publication.h"
@@ -140,6 +141,37 @@ void CheckSlot(pg::Connection& connection, const PostgresSourceConfig& config,
       fmt::format("slot '{}' is there{}", config.slot, info.is_active ? " and in use" : ""));
 }
 
+// The event triggers, where they are asked for or there.
+void CheckDdlCapture(pg::Connection& connection, const PostgresSourceConfig& config,
+                     bool is_standby, std::vector<CheckFinding>& findings) {
+  const Result<DdlCaptureState> state = LookAtDdlCapture(connection);
+  if (!state.ok()) {
+    return Add(findings, Level::kError, state.status().message());
+  }
+  if (!config.capture_ddl) {
+    if (state->has_triggers) {
+      Add(findings, Level::kWarning,
+          fmt::format("event triggers of source.capture_ddl are in the database, and this pipeline "
+                      "does not use them: once none does, have a superuser run {}",
+                      kDropDdlCapture));
+    }
+    return;
+  }
+  if (!state->is_trusted && !state->is_complete) {
+    return Add(findings, Level::kError,
+               "schema 'millrace' belongs to a role that is no superuser and not ours, so that no "
+               "event triggers are installed in it: have it moved out of the way");
+  }
+  if (const std::string remedy = DdlCaptureRemedy(*state); !remedy.empty()) {
+    return Add(findings, Level::kError, remedy);
+  }
+  Add(findings, Level::kOk,
+      state->is_complete ? "event triggers capture changes of columns"
+                         : fmt::format("event triggers that capture changes of columns will be "
+                                       "installed by `millrace run`{}",
+                                       is_standby ? " on the primary" : ""));
+}
+
 // What a standby needs of its primary.
 void CheckPrimary(pg::Connection& standby, const PostgresSourceConfig& config,
                   std::vector<CheckFinding>& findings) {
@@ -185,6 +217,7 @@ std::vector<CheckFinding> CheckPostgres(const PostgresSourceConfig& config) {
     Add(findings, Level::kError, error.message());
   }
   CheckSlot(*connection.value(), config, findings);
+  CheckDdlCapture(*connection.value(), config, report->is_standby, findings);
   if (report->is_standby && !config.heartbeat_url.empty()) {
     CheckPrimary(*connection.value(), config, findings);
   }

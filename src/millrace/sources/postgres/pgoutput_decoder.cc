@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "millrace/model/evolution.h"
+#include "millrace/sources/postgres/ddl_message.h"
 #include "millrace/sources/postgres/row_size.h"
 
 namespace millrace::sources::postgres {
@@ -80,6 +81,9 @@ void PgOutputDecoder::Begin(const Transaction& transaction, Filter filter) {
   ForgetOpenRelations();
   if (std::exchange(has_transient_, false)) {
     ForgetResolutions();
+  }
+  if (filter_ != Filter::kNothing) {
+    resolver_.Begin(transaction.xid);
   }
 }
 
@@ -542,6 +546,10 @@ Status PgOutputDecoder::DecodeLogicalMessage(MessageCursor& in) {
     return Cut();
   }
   has_heartbeat_ |= IsHeartbeat(message);
+  if (message.prefix == kDdlPrefix && filter_ != Filter::kNothing &&
+      resolver_.TakeCommand(message.content)) {
+    ForgetResolutions();
+  }
   return Status::Ok();
 }
 

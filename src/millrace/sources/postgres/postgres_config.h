@@ -30,6 +30,8 @@ struct PostgresSourceConfig {
   std::string slot;
   std::string publication;
   bool manage_publication = true;
+  // Event triggers are installed, and their messages followed.
+  bool capture_ddl = false;
   SnapshotMode snapshot_mode = SnapshotMode::kInitial;
   // Connections that read tables at the same time, and rows of a chunk.
   int snapshot_parallelism = 1;

@@ -89,6 +89,8 @@ Status PostgresSource::Connect(const SourceState& state) {
   Close();
   const Status status = [&]() -> Status {
     MR_ASSIGN_OR_RETURN(control_, Open(false));
+    MR_ASSIGN_OR_RETURN(const pg::QueryResult now, control_->Exec("SELECT pg_current_snapshot()"));
+    MR_ASSIGN_OR_RETURN(const XidSnapshot seen, XidSnapshot::Parse(now.Text(0, 0)));
     MR_ASSIGN_OR_RETURN(ServerReport report, InspectServer(*control_, config_));
     if (!report.errors.empty()) {
       return report.errors.front();
@@ -98,7 +100,7 @@ Status PostgresSource::Connect(const SourceState& state) {
     for (CatalogTable& entry : report.catalog.tables) {
       in_catalog.push_back(std::move(entry.source));
     }
-    MR_RETURN_IF_ERROR(registry_.Load(std::move(in_catalog), state));
+    MR_RETURN_IF_ERROR(registry_.Load(std::move(in_catalog), state, seen));
     TakeTables();
     PublishTables();
     phase_ = Phase::kConnected;

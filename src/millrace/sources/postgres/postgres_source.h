@@ -79,6 +79,8 @@ class PostgresSource final : public Source {
   Status BeginReadingAgain();
   // Something joins the stream at the end of what is complete.
   bool HasSnapshotRows() const;
+  // Has event triggers capture commands, if they are asked for: on the primary.
+  Status PrepareDdlCapture();
   // Makes or checks the publications, on the primary, and waits until our server has them.
   Status PreparePublications();
   Status PollSlot(std::chrono::milliseconds wait);

@@ -9,6 +9,7 @@
 
 #include "millrace/clients/postgres/quoting.h"
 #include "millrace/common/failpoint.h"
+#include "millrace/sources/postgres/ddl_capture.h"
 #include "millrace/sources/postgres/postgres_source.h"
 #include "millrace/sources/postgres/publication.h"
 #include "millrace/sources/postgres/server_check.h"
@@ -61,11 +62,13 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
     MR_ASSIGN_OR_RETURN(replication_, Open(true));
     MR_ASSIGN_OR_RETURN(system_, IdentifySystem(*replication_));
     MR_ASSIGN_OR_RETURN(instance_, ReadInstance(*replication_));
+    MR_RETURN_IF_ERROR(PrepareDdlCapture());
     paused_changes_ += reader_ == nullptr ? 0 : reader_->paused_changes();
     reader_ = std::make_unique<TransactionReader>(
         TransactionReader::Options{.resolver = &registry_,
                                    .slot = config_.slot,
                                    .lookups = roles.lookups,
+                                   .takes_commands = config_.capture_ddl,
                                    .staging_directory = config_.staging_directory,
                                    .batch_rows_max = config_.batch_rows_max,
                                    .batch_bytes_max = config_.batch_bytes_max});
@@ -140,6 +143,36 @@ Result<std::unique_ptr<pg::Connection>> PostgresSource::OpenPrimary() const {
                                                .lock_timeout = kLockTimeout}));
   MR_RETURN_IF_ERROR(CheckIsPrimaryOf(*primary, system_.system_identifier));
   return primary;
+}
+
+Status PostgresSource::PrepareDdlCapture() {
+  registry_.CaptureCommands({}, {});
+  MR_ASSIGN_OR_RETURN(const DdlCaptureState state, LookAtDdlCapture(*control_));
+  if (!config_.capture_ddl) {
+    if (state.has_triggers) {
+      log_.Info(
+          "Event triggers of source.capture_ddl are in the database, and this pipeline does not "
+          "use them; once none does, a superuser removes them",
+          {{"sql", kDropDdlCapture}});
+    }
+    return Status::Ok();
+  }
+  std::string key;
+  if (!is_standby_) {
+    MR_ASSIGN_OR_RETURN(key, EnsureDdlCapture(*control_));
+  } else if (state.is_complete && state.can_read_key) {
+    MR_ASSIGN_OR_RETURN(key, ReadDdlKey(*control_));
+  } else if (config_.heartbeat_url.empty()) {
+    return FailedPrecondition(
+        "source.capture_ddl takes event triggers, which cannot be made on a standby: set "
+        "source.heartbeat_url to the primary");
+  } else {
+    MR_ASSIGN_OR_RETURN(const std::unique_ptr<pg::Connection> primary, OpenPrimary());
+    MR_RETURN_IF_ERROR(EnsureDdlCapture(*primary).status());
+    return Unavailable("the standby has not replayed the event triggers of its primary");
+  }
+  registry_.CaptureCommands(std::move(key), {config_.publication, config_.InsertsPublication()});
+  return Status::Ok();
 }
 
 Status PostgresSource::PreparePublications() {
@@ -314,7 +347,10 @@ Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
   auto stream = std::make_shared<ReplicationStream>(
       StreamOptions{.slot = config_.slot,
                     .publications = publications_,
-                    .heartbeat_age_max = 3 * config_.heartbeat_interval},
+                    .heartbeat_age_max = 3 * config_.heartbeat_interval,
+                    // In a stream block a message does not say its subtransaction (pgoutput of 14
+                    // to 18 writes the top-level one), and so not whether it was rolled back.
+                    .streams_open_transactions = !config_.capture_ddl},
       *reader_);
   // Only what was confirmed of this server's WAL counts, and no more than was handed over.
   const Lsn known(std::max(is_fresh ? 0 : start.end_lsn.value(), confirmed_.load()));

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "millrace/common/result.h"
@@ -31,6 +32,13 @@ class RelationResolver {
   virtual ~RelationResolver() = default;
 
   virtual size_t table_count() const = 0;
+
+  // A transaction follows from its first message, or the same one for the second time.
+  virtual void Begin(Xid transaction) = 0;
+
+  // Takes the content of a message of the event triggers (ddl_message.h), where it stands among the
+  // transaction's rows. True if what Resolve() gave may no longer hold.
+  virtual bool TakeCommand(std::string_view content) = 0;
 
   // What rows of `relation` are, called for the first row that uses it in a transaction. Where the
   // table's columns have changed, the change takes effect: later calls give the newer version. May

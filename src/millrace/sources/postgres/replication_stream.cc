@@ -79,7 +79,7 @@ std::string StartCommand(const StreamOptions& options, int server_version, Lsn s
       "START_REPLICATION SLOT {} LOGICAL {} (proto_version '{}', publication_names {}, messages "
       "'true'{})",
       pg::QuoteIdentifier(options.slot), FormatLsn(start), protocol, literal,
-      protocol >= 2 ? ", streaming 'on'" : "");
+      protocol >= 2 && options.streams_open_transactions ? ", streaming 'on'" : "");
 }
 
 }  // namespace

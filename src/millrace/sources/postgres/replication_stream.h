@@ -22,6 +22,8 @@ struct StreamOptions {
   // A heartbeat that was older than this when the server sent it shows that we lag, not that
   // changes flow.
   std::chrono::milliseconds heartbeat_age_max{30'000};
+  // Transactions are sent in blocks while they are open; otherwise once they have committed.
+  bool streams_open_transactions = true;
 };
 
 // ReplicationStream is the walsender protocol over one connection: it feeds the reader, answers

@@ -64,8 +64,12 @@ std::vector<std::string> NamesOf(const Schema& columns) {
 
 }  // namespace
 
-TableDraft::TableDraft(const SourceTablePtr& known)
-    : known_(known), table_(*known->table), source_(*known), columns_(*known->table->columns) {}
+TableDraft::TableDraft(const SourceTablePtr& known, bool is_exact)
+    : known_(known),
+      is_exact_(is_exact),
+      table_(*known->table),
+      source_(*known),
+      columns_(*known->table->columns) {}
 
 std::optional<size_t> TableDraft::FindPlace(int attnum) const {
   for (size_t place = 0; place < source_.columns.size(); ++place) {
@@ -104,7 +108,7 @@ void TableDraft::Rename(size_t place, const std::string& name) {
   if (field(place).name == name) {
     return;
   }
-  if (HasName(name)) {
+  if (!IsFree(name)) {
     Pause(fmt::format("column '{}' is called '{}' now, as another column is or was",
                       field(place).name, name));
     return;
@@ -118,6 +122,10 @@ void TableDraft::Retype(size_t place, const ColumnTypeFacts& type) {
     return;
   }
   if (!KeepsValues(source_.types[place], type)) {
+    if (is_exact_) {
+      return PauseUntilRead(fmt::format("column '{}' has another type", field(place).name),
+                            Mend::kReadAgain);
+    }
     Pause(
         fmt::format("column '{}' has another type, and what its rows hold by it is not told by "
                     "row events",
@@ -136,7 +144,7 @@ void TableDraft::Retype(size_t place, const ColumnTypeFacts& type) {
 
 void TableDraft::Add(const Field& field, const ColumnTypeFacts& type, const SourceColumn& column,
                      bool toastable) {
-  if (HasName(field.name)) {
+  if (!IsFree(field.name)) {
     Pause(
         fmt::format("a column '{}' was added, and another column is or was called so", field.name));
     return;
@@ -146,6 +154,35 @@ void TableDraft::Add(const Field& field, const ColumnTypeFacts& type, const Sour
   source_.columns.push_back(column);
   table_.toastable.push_back(toastable);
   source_.attnum_max = std::max(source_.attnum_max, column.attnum);
+}
+
+void TableDraft::CheckNames() {
+  if (renamed_.empty()) {
+    return;
+  }
+  std::vector<std::vector<std::string>> versions = known_->table->former_names;
+  versions.push_back(NamesOf(*known_->table->columns));
+  for (const std::vector<std::string>& names : versions) {
+    // From column to column: the one that had the name which the first has now.
+    for (size_t first = 0; first < names.size(); ++first) {
+      size_t at = first;
+      for (size_t steps = 0; steps <= names.size(); ++steps) {
+        const auto held = std::find(names.begin(), names.end(), columns_[at].name);
+        if (held == names.end()) {
+          break;
+        }
+        const auto next = static_cast<size_t>(held - names.begin());
+        if (next == first && at != first) {
+          PauseUntilRead("columns have exchanged their names", Mend::kReadAgain);
+          return;
+        }
+        if (next == at || next == first) {
+          break;
+        }
+        at = next;
+      }
+    }
+  }
 }
 
 void TableDraft::CheckRewritten(const CatalogTable& now) {
@@ -262,6 +299,24 @@ SourceTablePtr TableDraft::Finish() {
 bool TableDraft::HasName(const std::string& name) const {
   return std::any_of(columns_.begin(), columns_.end(),
                      [&](const Field& field) { return field.name == name; });
+}
+
+bool TableDraft::IsFree(const std::string& name) {
+  for (size_t place = 0; place < columns_.size(); ++place) {
+    if (columns_[place].name != name) {
+      continue;
+    }
+    if (!is_exact_ || !column(place).is_dropped) {
+      return false;
+    }
+    std::string other = fmt::format("{}_dropped_{}", name, column(place).attnum);
+    while (HasName(other)) {
+      other += "_";
+    }
+    columns_[place].name = std::move(other);
+    renamed_.insert(place);
+  }
+  return true;
 }
 
 // What the engine sees.

@@ -19,9 +19,12 @@ bool KeepsValues(const ColumnTypeFacts& before, const ColumnTypeFacts& after);
 
 // A version of a table while it is made out of an earlier one, step by step. A step that cannot be
 // followed pauses the table; the first sentence stands, and the version stays as it was.
+//
+// Exact: what became of each column is known for sure. A name that a dropped column has is then
+// free for another, and a change of values pauses only until the table is read again.
 class TableDraft {
  public:
-  explicit TableDraft(const SourceTablePtr& known);
+  explicit TableDraft(const SourceTablePtr& known, bool is_exact = false);
 
   size_t size() const { return columns_.size(); }
   Field& field(size_t place) { return columns_[place]; }
@@ -43,6 +46,9 @@ class TableDraft {
   void Add(const Field& field, const ColumnTypeFacts& type, const SourceColumn& column,
            bool toastable);
 
+  // Pauses if columns have exchanged their names with those of an earlier version: the names alone
+  // do not tell a target whether it has followed.
+  void CheckNames();
   // Pauses if rows may hold other values although no row event said so: the file was written anew,
   // and a column was altered by more than what the steps so far did.
   void CheckRewritten(const CatalogTable& now);
@@ -56,11 +62,14 @@ class TableDraft {
 
  private:
   bool HasName(const std::string& name) const;
+  // No column has the name, or any longer.
+  bool IsFree(const std::string& name);
   bool IsSameShape() const;
   void FinishTable(std::shared_ptr<const RowBatch> fill);
   std::shared_ptr<const RowBatch> MakeFill();
 
   const SourceTablePtr known_;
+  const bool is_exact_;
   Table table_;
   SourceTable source_;
   Schema columns_;

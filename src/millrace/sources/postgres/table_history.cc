@@ -34,8 +34,9 @@ ReplicaIdentity IdentityOf(char identity) {
 }
 
 // Adds column `i` of the catalog under a name and type that it has or had.
+// `is_rewritten`: the rows were written anew.
 void AddFromCatalog(TableDraft& draft, const SourceTable& known, const CatalogTable& now, size_t i,
-                    const std::string& name, const ColumnTypeFacts& type) {
+                    const std::string& name, const ColumnTypeFacts& type, bool is_rewritten) {
   const SourceColumn& column = now.source.columns[i];
   if (column.attnum <= known.attnum_max) {
     draft.Pause(fmt::format("column '{}' was not published, and is now", name));
@@ -43,7 +44,6 @@ void AddFromCatalog(TableDraft& draft, const SourceTable& known, const CatalogTa
   }
   // A value that the catalog does not keep for older rows was computed for each of them, unless
   // they are in the file that they were in. The default may be gone again, or be an identity.
-  const bool is_rewritten = now.source.file_node != known.file_node && known.file_node != 0;
   if (!column.missing && is_rewritten) {
     draft.PauseUntilRead(
         fmt::format("column '{}' was added and the rows were written anew, so that what older rows "
@@ -67,6 +67,11 @@ void TakeOlder(TableDraft& draft, size_t place, const ColumnTypeFacts& type) {
                                      draft.field(place).name),
                          Mend::kReadAgain);
   }
+}
+
+// Another file tells that rows were written anew.
+bool HasOtherFile(const SourceTable& known, const CatalogTable& now) {
+  return now.source.file_node != known.file_node && known.file_node != 0;
 }
 
 std::optional<size_t> FindAttnum(const CatalogTable& now, int attnum) {
@@ -159,6 +164,31 @@ void FindAbsent(size_t columns, RowLayout& layout) {
   }
 }
 
+// Every column by its number.
+void FollowNumbers(TableDraft& draft, const SourceTable& known, const CatalogTable& now,
+                   bool is_rewritten) {
+  const Schema& columns = *now.source.table->columns;
+  for (size_t place = 0; place < known.columns.size() && !draft.is_paused(); ++place) {
+    const SourceColumn& column = known.columns[place];
+    if (!column.is_dropped && !FindAttnum(now, column.attnum)) {
+      draft.Drop(place);
+    }
+  }
+  for (size_t place = 0; place < known.columns.size() && !draft.is_paused(); ++place) {
+    if (const auto at = FindAttnum(now, known.columns[place].attnum);
+        at && !known.columns[place].is_dropped) {
+      draft.Rename(place, columns[*at].name);
+    }
+  }
+  for (size_t i = 0; i < now.source.columns.size() && !draft.is_paused(); ++i) {
+    if (const auto place = draft.FindPlace(now.source.columns[i].attnum)) {
+      draft.Retype(*place, now.source.types[i]);
+    } else {
+      AddFromCatalog(draft, known, now, i, columns[i].name, now.source.types[i], is_rewritten);
+    }
+  }
+}
+
 // What the message alone tells.
 bool CheckTableOf(const RelationMessage& relation, TableDraft& draft) {
   if (relation.oid != draft.table().oid) {
@@ -180,19 +210,19 @@ bool MatchesRelation(const SourceTable& known, const RelationMessage& relation, 
     return false;
   }
   RowLayout found;
-  size_t next = 0;
   for (uint32_t place = 0; place < known.columns.size(); ++place) {
-    if (known.columns[place].is_dropped) {
-      continue;
+    if (!known.columns[place].is_dropped) {
+      found.places.push_back(place);
     }
-    if (next == relation.columns.size() || FaceOf(known, place) != FaceOf(relation.columns[next])) {
-      return false;
-    }
-    found.places.push_back(place);
-    ++next;
   }
-  if (next != relation.columns.size() ||
-      !IdentityFits(table, known.has_usable_identity, relation, found)) {
+  // Rows have their columns by number; a table that was read again may have them at other places.
+  std::sort(found.places.begin(), found.places.end(), [&](uint32_t x, uint32_t y) {
+    return known.columns[x].attnum < known.columns[y].attnum;
+  });
+  const bool is_same = std::equal(
+      found.places.begin(), found.places.end(), relation.columns.begin(), relation.columns.end(),
+      [&](uint32_t place, const auto& column) { return FaceOf(known, place) == FaceOf(column); });
+  if (!is_same || !IdentityFits(table, known.has_usable_identity, relation, found)) {
     return false;
   }
   FindAbsent(known.columns.size(), found);
@@ -255,7 +285,7 @@ TableStep FollowRelation(const SourceTablePtr& known, const RelationMessage& rel
     } else if (place) {
       draft.Retype(*place, *type);
     } else if (at) {
-      AddFromCatalog(draft, *known, *now, *at, row[i].name, *type);
+      AddFromCatalog(draft, *known, *now, *at, row[i].name, *type, HasOtherFile(*known, *now));
     } else {
       // It is gone by now, and with it what older rows hold.
       draft.Add({row[i].name, MapColumnType(*type), true}, *type, {.attnum = attnum}, true);
@@ -300,24 +330,7 @@ TableStep FollowCatalog(const SourceTablePtr& known, const CatalogTable* now) {
     draft.Pause(fmt::format("it was renamed to {}: rename it back, or list it under its new name",
                             catalog.FullName()));
   }
-  for (size_t place = 0; place < known->columns.size() && !draft.is_paused(); ++place) {
-    const SourceColumn& column = known->columns[place];
-    if (column.is_dropped) {
-      continue;
-    }
-    if (const auto at = FindAttnum(*now, column.attnum)) {
-      draft.Rename(place, (*catalog.columns)[*at].name);
-    } else {
-      draft.Drop(place);
-    }
-  }
-  for (size_t i = 0; i < now->source.columns.size() && !draft.is_paused(); ++i) {
-    if (const auto place = draft.FindPlace(now->source.columns[i].attnum)) {
-      draft.Retype(*place, now->source.types[i]);
-    } else {
-      AddFromCatalog(draft, *known, *now, i, (*catalog.columns)[i].name, now->source.types[i]);
-    }
-  }
+  FollowNumbers(draft, *known, *now, HasOtherFile(*known, *now));
   if (!draft.is_paused()) {
     draft.CheckRewritten(*now);
     draft.TakeKeys(*now, std::nullopt);
@@ -326,6 +339,20 @@ TableStep FollowCatalog(const SourceTablePtr& known, const CatalogTable* now) {
   }
   step.table = draft.Finish();
   return step;
+}
+
+TableStep FollowCommand(const SourceTablePtr& known, const CatalogTable& now, bool is_rewritten) {
+  TableDraft draft(known, /*is_exact=*/true);
+  FollowNumbers(draft, *known, now, is_rewritten);
+  if (!draft.is_paused()) {
+    draft.CheckNames();
+  }
+  if (!draft.is_paused()) {
+    draft.TakeKeys(now, std::nullopt);
+    draft.TakeFacts(now);
+    draft.source().attnum_max = now.source.attnum_max;
+  }
+  return {.table = draft.Finish(), .layout = {}};
 }
 
 bool IsAsKnown(const SourceTable& known, const CatalogTable& now) {
@@ -401,6 +428,12 @@ SourceTablePtr AllowNull(const SourceTablePtr& known, size_t place) {
 SourceTablePtr Pause(const SourceTablePtr& known, std::string_view what_happened) {
   TableDraft draft(known);
   draft.Pause(what_happened);
+  return draft.Finish();
+}
+
+SourceTablePtr PauseUntilRead(const SourceTablePtr& known, std::string_view what_happened) {
+  TableDraft draft(known);
+  draft.PauseUntilRead(what_happened, Mend::kReadAgain);
   return draft.Finish();
 }
 

@@ -18,6 +18,9 @@
 // be several ALTERs ahead of the stream. What was known before, the message and the catalog
 // together tell an added column from one that was renamed.
 //
+// Where event triggers write down what each command did (ddl_message.h), nothing has to be told
+// apart: FollowCommand().
+//
 // What can be followed: a column that is added (older rows hold what the catalog says), dropped (it
 // stays, NULL from then on), renamed to a name that no column has or had, widened, or may be NULL
 // now. Everything else pauses the table, by a sentence that says what happened and what to do: its
@@ -54,6 +57,10 @@ TableStep FollowRelation(const SourceTablePtr& known, const RelationMessage& rel
 // the object id that its name has now.
 TableStep FollowCatalog(const SourceTablePtr& known, const CatalogTable* now);
 
+// `known` behind a command that left it as `now`; nothing changed it between but what that command
+// did. `is_rewritten`: it wrote the rows anew, with what new columns hold in them.
+TableStep FollowCommand(const SourceTablePtr& known, const CatalogTable& now, bool is_rewritten);
+
 // True if the catalog has `known` as it is, and publishes the same rows of it.
 bool IsAsKnown(const SourceTable& known, const CatalogTable& now);
 
@@ -65,6 +72,8 @@ SourceTablePtr FollowReadAgain(const SourceTablePtr& known, const CatalogTable& 
 SourceTablePtr AllowNull(const SourceTablePtr& known, size_t place);
 // `known`, paused by `sentence`.
 SourceTablePtr Pause(const SourceTablePtr& known, std::string_view what_happened);
+// The same, for what reading it again mends without doubt.
+SourceTablePtr PauseUntilRead(const SourceTablePtr& known, std::string_view what_happened);
 
 // The names that the catalog has for the columns of `known`, if they are others.
 std::vector<std::string> NextNames(const SourceTable& known, const CatalogTable& now);

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "millrace/model/evolution.h"
+#include "millrace/sources/postgres/ddl_message.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -37,8 +38,15 @@ TableRegistry::TableRegistry(ReadCatalogFn read_catalog, telemetry::Logger log,
                              milliseconds visible_wait)
     : read_catalog_(std::move(read_catalog)), log_(std::move(log)), visible_wait_(visible_wait) {}
 
-Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& state) {
+void TableRegistry::CaptureCommands(std::string key, std::vector<std::string> publications) {
+  key_ = std::move(key);
+  publications_ = std::move(publications);
+}
+
+Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& state,
+                           const std::optional<XidSnapshot>& seen) {
   tables_.clear();
+  commands_.assign(tables.size(), {});
   known_.clear();
   ahead_.reset();
   notes_.clear();
@@ -51,6 +59,7 @@ Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& s
     // Before the first position nothing has been streamed: tables are as they are.
     if (!state.position.has_value() || note == state.notes.end()) {
       notes_.push_back({name, FormatTableNote(table)});
+      commands_[tables_.size()].seen = seen;
       tables_.push_back(std::make_shared<const SourceTable>(std::move(table)));
       continue;
     }
@@ -60,6 +69,9 @@ Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& s
     }
     if (known->covered && known->covered->epoch != epoch_) {
       known->covered.reset();  // another server's transactions
+    }
+    if (known->table->oid != table.table->oid) {
+      commands_[tables_.size()].seen = seen;
     }
     tables_.push_back(TakeUp(*std::move(known), table));
     if (!tables_.back()->paused.empty()) {
@@ -123,12 +135,10 @@ Result<ResolvedRelation> TableRegistry::Resolve(const RelationMessage& relation,
       covered && covered->snapshot.Sees(covered->snapshot.Widen(transaction))) {
     return ResolvedRelation{.is_paused = true, .is_transient = true, .number = *number};
   }
-  if (transaction != transaction_) {
-    transaction_ = transaction;
-    known_.clear();
-  }
+  Enter(transaction);
+  const Commands& commands = commands_[*number];
   for (const Known& known : known_) {
-    if (known.number == *number && known.relation == relation) {
+    if (known.number == *number && known.step == commands.step && known.relation == relation) {
       // Columns that came since are absent.
       RowLayout layout{.places = known.layout.places, .absent = {}};
       for (uint32_t place = 0; place < tables_[*number]->columns.size(); ++place) {
@@ -140,6 +150,12 @@ Result<ResolvedRelation> TableRegistry::Resolve(const RelationMessage& relation,
     }
   }
   RowLayout layout;
+  if (commands.step < commands.steps_taken) {
+    Replace(*number, postgres::PauseUntilRead(
+                         tables_[*number],
+                         "one large transaction changed its columns more often than is kept"));
+    return ResolvedRelation{.is_paused = true, .number = *number};
+  }
   if (!MatchesRelation(*tables_[*number], relation, layout)) {
     MR_ASSIGN_OR_RETURN(const CatalogMoment moment, ReadCatalogSeeing(transaction));
     const Table& table = *tables_[*number]->table;
@@ -157,9 +173,107 @@ Result<ResolvedRelation> TableRegistry::Resolve(const RelationMessage& relation,
     }
   }
   if (known_.size() < kKnownMax) {
-    known_.push_back({*number, relation, layout});
+    known_.push_back({*number, commands.step, relation, layout});
   }
   return Resolved(*number, std::move(layout));
+}
+
+void TableRegistry::Enter(Xid transaction) {
+  if (transaction == transaction_) {
+    return;
+  }
+  transaction_ = transaction;
+  known_.clear();
+  for (Commands& commands : commands_) {
+    commands.step = commands.steps_taken = 0;
+    commands.is_rewrite = false;
+  }
+}
+
+void TableRegistry::Begin(Xid transaction) {
+  Enter(transaction);
+  for (Commands& commands : commands_) {
+    commands.step = 0;
+    commands.is_rewrite = false;
+  }
+}
+
+bool TableRegistry::TakeCommand(std::string_view content) {
+  if (key_.empty()) {
+    return false;
+  }
+  Result<DdlMessage> message = ParseDdlMessage(content, key_, publications_);
+  if (!message.ok()) {
+    // Anybody can write messages with another key; without ours a table is followed all the same.
+    if (message.status().code() != Code::kPermissionDenied) {
+      log_.Warn("A captured command is left out", {{"error", message.status()}});
+    }
+    return false;
+  }
+  const auto find = [this](uint32_t oid) {
+    const auto found =
+        std::find_if(tables_.begin(), tables_.end(),
+                     [oid](const SourceTablePtr& table) { return table->table->oid == oid; });
+    return static_cast<size_t>(found - tables_.begin());
+  };
+  bool is_ours = false;
+  for (const uint32_t oid : message->rewrite ? message->rewrite->oids : std::vector<uint32_t>()) {
+    const size_t number = find(oid);
+    if (number == tables_.size() || !tables_[number]->paused.empty()) {
+      continue;
+    }
+    is_ours = true;
+    Commands& commands = commands_[number];
+    commands.is_rewrite = true;
+    const bool is_taken = commands.step < commands.steps_taken;
+    if (message->rewrite->may_convert && !is_taken && !IsAhead(number)) {
+      commands.paused_in = transaction_;
+      Replace(number, postgres::PauseUntilRead(
+                          tables_[number],
+                          "its rows were written anew with other values, as ALTER COLUMN TYPE ... "
+                          "USING does"));
+    }
+  }
+  if (message->table) {
+    const size_t number = find(message->table->source.table->oid);
+    if (number != tables_.size()) {
+      is_ours = true;
+      TakeTable(number, *std::move(message->table));
+    }
+  }
+  return is_ours;
+}
+
+// The catalog that the table was taken from showed the transaction at hand already.
+bool TableRegistry::IsAhead(size_t number) const {
+  const std::optional<XidSnapshot>& seen = commands_[number].seen;
+  const auto& covered = tables_[number]->covered;
+  return (seen && seen->Sees(seen->Widen(transaction_))) ||
+         (covered && covered->snapshot.Sees(covered->snapshot.Widen(transaction_)));
+}
+
+void TableRegistry::TakeTable(size_t number, CatalogTable now) {
+  Commands& commands = commands_[number];
+  const bool is_rewritten = std::exchange(commands.is_rewrite, false);
+  if (++commands.step <= commands.steps_taken) {
+    return;
+  }
+  commands.steps_taken = commands.step;
+  const SourceTable& known = *tables_[number];
+  // Numbers are never given again: with fewer it is of an earlier time.
+  if (!known.paused.empty() || IsAhead(number) || now.source.attnum_max < known.attnum_max) {
+    return;
+  }
+  now.source.is_partitioned = known.is_partitioned;
+  now.source.partitions = known.partitions;
+  now.source.row_filter = known.row_filter;
+  if (known.is_partitioned) {
+    now.source.has_usable_identity = known.has_usable_identity;
+  }
+  Replace(number, FollowCommand(tables_[number], now, is_rewritten).table);
+  if (!tables_[number]->paused.empty()) {
+    commands.paused_in = transaction_;
+  }
 }
 
 // A catalog in which the transaction is visible, and with it whatever it altered.
@@ -280,7 +394,10 @@ Result<SourceTablePtr> TableRegistry::ReadAgain(const std::string& full_name, bo
   if (found == tables_.end()) {
     return NotFound(fmt::format("table {} is not one of the pipeline's", full_name));
   }
-  MR_ASSIGN_OR_RETURN(const CatalogMoment moment, read_catalog_(tables_));
+  const auto number = static_cast<size_t>(found - tables_.begin());
+  const std::optional<Xid> paused_in = commands_[number].paused_in;
+  MR_ASSIGN_OR_RETURN(const CatalogMoment moment,
+                      paused_in ? ReadCatalogSeeing(*paused_in) : read_catalog_(tables_));
   const auto oid = moment.oid_of_name.find(full_name);
   const CatalogTable* now = oid == moment.oid_of_name.end() ? nullptr : moment.Find(oid->second);
   if (now == nullptr) {
@@ -291,8 +408,9 @@ Result<SourceTablePtr> TableRegistry::ReadAgain(const std::string& full_name, bo
   if (covers) {
     next.covered = {.snapshot = moment.snapshot, .wal_end = moment.wal_end, .epoch = epoch_};
   }
-  Replace(static_cast<size_t>(found - tables_.begin()),
-          std::make_shared<const SourceTable>(std::move(next)));
+  commands_[number].seen = moment.snapshot;
+  commands_[number].paused_in.reset();
+  Replace(number, std::make_shared<const SourceTable>(std::move(next)));
   return *found;
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "millrace/sources/postgres/catalog.h"
 #include "millrace/sources/postgres/relation_resolver.h"
 #include "millrace/sources/postgres/table_history.h"
+#include "millrace/sources/postgres/xid_snapshot.h"
 #include "millrace/telemetry/log.h"
 
 namespace millrace::sources::postgres {
@@ -27,10 +29,12 @@ using ReadCatalogFn =
 // What changes becomes a note `table/<full name>` of the batch at hand, so that data_dir knows the
 // tables as of its position.
 //
-// A change shows itself in two ways: a Relation message that differs, at its first row; and the
-// catalog, which is compared now and then for changes without rows. A catalog is ahead of the
-// stream: what it shows counts once the stream has come past the moment, and only where the stream
-// has shown no change of the table meanwhile.
+// Where event triggers capture commands, each change stands in the stream at its place, and is
+// followed exactly; a Relation message then says the same. Where it does not, because a message is
+// missing, and without triggers, a change shows itself in two ways: a Relation message that
+// differs, at its first row; and the catalog, which is compared now and then for changes without
+// rows. A catalog is ahead of the stream: what it shows counts once the stream has come past the
+// moment, and only where the stream has shown no change of the table meanwhile.
 //
 // Lifecycle: Load() at each connection, then the rest.
 //
@@ -44,16 +48,24 @@ class TableRegistry : public RelationResolver {
   TableRegistry(ReadCatalogFn read_catalog, telemetry::Logger log,
                 std::chrono::milliseconds visible_wait = kVisibleWait);
 
+  // The messages of event triggers count that have `key`, and what they say of `publications`.
+  // Called before they come; an empty key: none counts.
+  void CaptureCommands(std::string key, std::vector<std::string> publications);
+
   // `tables` as the catalog has them, and `state` of earlier runs: a table that has a note there is
   // as the note says. One that was dropped and made again since is as the catalog has it, and is to
   // be read again. kCorruption or kUnsupported for a note that cannot be read.
-  Status Load(std::vector<SourceTable> tables, const SourceState& state);
+  // `seen` is of the time before the catalog was looked at.
+  Status Load(std::vector<SourceTable> tables, const SourceState& state,
+              const std::optional<XidSnapshot>& seen = std::nullopt);
 
   // The tables, in the order that Load() was given.
   const std::vector<SourceTablePtr>& tables() const { return tables_; }
 
   // RelationResolver
   size_t table_count() const override { return tables_.size(); }
+  void Begin(Xid transaction) override;
+  bool TakeCommand(std::string_view content) override;
   Result<ResolvedRelation> Resolve(const RelationMessage& relation, Xid transaction) override;
   SourceTablePtr AllowNull(size_t number, size_t place) override;
 
@@ -88,8 +100,21 @@ class TableRegistry : public RelationResolver {
   // A mapping that was found in the transaction at hand: large ones are decoded twice.
   struct Known {
     size_t number = 0;
+    uint32_t step = 0;  // see Commands
     RelationMessage relation;
     RowLayout layout;
+  };
+  // The captured commands of a table.
+  struct Commands {
+    // In the transaction at hand, in this pass over it, and in any pass.
+    uint32_t step = 0;
+    uint32_t steps_taken = 0;
+    bool is_rewrite = false;  // the one that comes next writes the rows anew
+    // One of this transaction paused the table, by what it says itself: the catalog may not show it
+    // yet.
+    std::optional<Xid> paused_in;
+    // The table is as the catalog was then: it shows commands that the stream has still to come to.
+    std::optional<XidSnapshot> seen;
   };
 
   // A table that a note knows, as the catalog has it now.
@@ -98,6 +123,9 @@ class TableRegistry : public RelationResolver {
   void TakeNamesake(size_t number, const CatalogMoment& moment);
   std::optional<size_t> FindTable(const RelationMessage& relation) const;
   Result<CatalogMoment> ReadCatalogSeeing(Xid transaction);
+  void Enter(Xid transaction);
+  void TakeTable(size_t number, CatalogTable now);
+  bool IsAhead(size_t number) const;
   void Replace(size_t number, SourceTablePtr next);
   ResolvedRelation Resolved(size_t number, RowLayout layout) const;
 
@@ -106,8 +134,11 @@ class TableRegistry : public RelationResolver {
   const telemetry::Logger log_;
   const std::chrono::milliseconds visible_wait_;
 
+  std::string key_;  // of captured commands
+  std::vector<std::string> publications_;
   std::vector<SourceTablePtr> tables_;
   Epoch epoch_;
+  std::vector<Commands> commands_;  // of each table
   Xid transaction_;
   std::vector<Known> known_;
   // A catalog that the stream has not come to, and the tables as they were when it was read.

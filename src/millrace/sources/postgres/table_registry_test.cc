@@ -3,7 +3,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
+#include "millrace/sources/postgres/testing/captured_command.h"
 #include "millrace/sources/postgres/testing/fixed_tables.h"
 #include "millrace/sources/postgres/testing/model_table.h"
 
@@ -193,6 +195,125 @@ TEST_F(RegistryTest, ATableMadeAnewIsTakenUpAsItIsNow) {
   EXPECT_EQ(rows->table, nullptr);
   EXPECT_FALSE(rows->is_paused);
   EXPECT_TRUE(tables_.Paused().empty());
+}
+
+// The triggers write what becomes of the table; the catalog knows only its end.
+class CapturedTest : public RegistryTest {
+ protected:
+  CapturedTest() {
+    tables_.CaptureCommands(testing::kTestKey, {});
+    tables_.catalog.tables.clear();
+    tables_.Begin(Xid(5));
+  }
+
+  bool Take() { return tables_.TakeCommand(testing::CapturedCommand(model_).dump()); }
+  std::vector<uint32_t> Places() {
+    const Result<ResolvedRelation> rows = tables_.Resolve(model_.Relation(), Xid(5));
+    EXPECT_TRUE(rows.ok() && rows->table != nullptr);
+    return rows.ok() ? rows->places : std::vector<uint32_t>();
+  }
+  std::vector<std::string> Names() const { return NamesOf(*tables_.tables()[0]); }
+  const std::string& Paused() const { return tables_.tables()[0]->paused; }
+};
+
+TEST_F(CapturedTest, TheSameNameAgainIsAnotherColumn) {
+  EXPECT_THAT(Places(), ElementsAre(0, 1));
+  model_.Drop("a");
+  model_.Add("a", kInt4Oid, "7");
+  EXPECT_TRUE(Take());
+  EXPECT_THAT(Names(), ElementsAre("id", "a_dropped_2 dropped", "a"));
+  EXPECT_THAT(Places(), ElementsAre(0, 2));
+  EXPECT_EQ(tables_.tables()[0]->table->fill->column(2).Value<int32_t>(0), 7);
+}
+
+TEST_F(CapturedTest, ASecondPassMeetsEachVersionWhereItStands) {
+  const RelationMessage before = model_.Relation();
+  EXPECT_THAT(Places(), ElementsAre(0, 1));
+  model_.Drop("a");
+  model_.Add("a");
+  const std::string content = testing::CapturedCommand(model_).dump();
+  EXPECT_TRUE(tables_.TakeCommand(content));
+  EXPECT_THAT(Places(), ElementsAre(0, 2));
+  EXPECT_EQ(before, model_.Relation());
+
+  tables_.Begin(Xid(5));
+  EXPECT_THAT(Places(), ElementsAre(0, 1));
+  EXPECT_TRUE(tables_.TakeCommand(content));
+  EXPECT_THAT(Places(), ElementsAre(0, 2));
+  EXPECT_THAT(Names(), ElementsAre("id", "a_dropped_2 dropped", "a"));
+}
+
+TEST_F(CapturedTest, NamesThatAreGivenOnAreFollowedAndExchangedOnesReadAgain) {
+  model_.Add("b");
+  EXPECT_TRUE(Take());
+  model_.Rename("a", "x");
+  EXPECT_TRUE(Take());
+  model_.Rename("b", "a");
+  EXPECT_TRUE(Take());
+  EXPECT_THAT(Names(), ElementsAre("id", "x", "a"));
+  EXPECT_EQ(Paused(), "");
+  model_.Rename("x", "b");
+  EXPECT_TRUE(Take());
+  EXPECT_THAT(Paused(), HasSubstr("exchanged their names"));
+  EXPECT_THAT(tables_.Mendable(Mend::kReadAgain), ElementsAre("public.t"));
+}
+
+TEST_F(CapturedTest, ARewriteWithOtherValuesIsReadAgain) {
+  const auto rewrite = [&](bool may_convert) {
+    return testing::CapturedRewrite({model_.Relation().oid}, 4, may_convert).dump();
+  };
+  EXPECT_TRUE(tables_.TakeCommand(rewrite(false)));
+  model_.Retype("a", kInt8Oid);
+  EXPECT_TRUE(Take());
+  EXPECT_EQ(Paused(), "");
+  EXPECT_TRUE(tables_.TakeCommand(rewrite(true)));
+  EXPECT_THAT(Paused(), HasSubstr("USING"));
+  // Not as it was: a commit is decoded before others see it.
+  Show();
+  tables_.catalog.oid_of_name["public.t"] = model_.Relation().oid;
+  tables_.catalog.snapshot = {.xmin = 5, .xmax = 5, .running = {}};
+  EXPECT_EQ(tables_.ReadAgain("public.t", false).status().code(), Code::kUnavailable);
+  tables_.catalog.snapshot = {.xmin = 6, .xmax = 6, .running = {}};
+  EXPECT_TRUE(tables_.ReadAgain("public.t", false).ok());
+  EXPECT_EQ(Paused(), "");
+}
+
+TEST_F(CapturedTest, ADefaultThatARewriteComputedIsReadAgain) {
+  EXPECT_TRUE(
+      tables_.TakeCommand(testing::CapturedRewrite({model_.Relation().oid}, 2, false).dump()));
+  model_.Add("v", kInt4Oid, "1");
+  model_.Rewrite();
+  EXPECT_TRUE(Take());
+  EXPECT_THAT(tables_.Mendable(Mend::kReadAgain), ElementsAre("public.t"));
+}
+
+TEST_F(CapturedTest, OldAndForeignCommandsChangeNothing) {
+  const std::string old = testing::CapturedCommand(model_).dump();
+  model_.Add("b");
+  EXPECT_TRUE(Take());
+  tables_.Begin(Xid(6));
+  EXPECT_TRUE(tables_.TakeCommand(old));
+  EXPECT_THAT(Names(), ElementsAre("id", "a", "b"));
+  model_.Drop("b");
+  auto forged = testing::CapturedCommand(model_);
+  forged["key"] = "guessed";
+  EXPECT_FALSE(tables_.TakeCommand(forged.dump()));
+  EXPECT_THAT(Names(), ElementsAre("id", "a", "b"));
+}
+
+TEST_F(CapturedTest, ATableThatWasReadAgainShowsCommandsThatAreStillToCome) {
+  const std::string still_to_come = [&] {
+    model_.Add("b");
+    return testing::CapturedCommand(model_).dump();
+  }();
+  model_.Rename("b", "beta");
+  Show();
+  tables_.catalog.oid_of_name["public.t"] = model_.Relation().oid;
+  // The snapshot sees every transaction up to 1,000,000,000.
+  ASSERT_TRUE(tables_.ReadAgain("public.t", false).ok());
+  EXPECT_THAT(Names(), ElementsAre("id", "a", "beta"));
+  EXPECT_TRUE(tables_.TakeCommand(still_to_come));
+  EXPECT_THAT(Names(), ElementsAre("id", "a", "beta"));
 }
 
 }  // namespace

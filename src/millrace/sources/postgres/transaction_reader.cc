@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "millrace/common/check.h"
+#include "millrace/sources/postgres/ddl_message.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -277,8 +278,11 @@ Status TransactionReader::DecodeLogicalMessage(std::string_view message) {
   if (place_ == Place::kOutside) {
     return Corruption("a transactional message stands outside of a transaction");
   }
-  // Those of others are nothing to us.
-  return logical.prefix == kHeartbeatPrefix ? StageMessage(message) : Status::Ok();
+  // Those of others are nothing to us. One in a stream block may be of a subtransaction that is
+  // rolled back later.
+  const bool is_command = options_.takes_commands && place_ == Place::kTransaction &&
+                          logical.prefix == kDdlPrefix && logical.content.size() <= kDdlMessageMax;
+  return logical.prefix == kHeartbeatPrefix || is_command ? StageMessage(message) : Status::Ok();
 }
 
 // --------------------------------------------------------------------------------------- commits

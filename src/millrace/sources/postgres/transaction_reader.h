@@ -38,6 +38,9 @@ class TransactionReader {
     RelationResolver* resolver = nullptr;  // knows the tables, and outlives the reader
     std::string slot;
     std::vector<std::string> lookups;  // TableRoles::lookups
+    // The messages of event triggers are kept, see RelationResolver::TakeCommand(); but for those
+    // in stream blocks, which do not say the subtransaction that they are of.
+    bool takes_commands = false;
     std::string staging_directory;
     size_t batch_rows_max = 0;
     size_t batch_bytes_max = 0;
