@@ -94,10 +94,10 @@ Result<Draft> ReadTable(const pg::QueryResult& rows, size_t i) {
   return draft;
 }
 
-Status FindTables(pg::Connection& connection, const std::vector<std::string>& patterns,
+Status FindTables(pg::Connection& connection, const PostgresSourceConfig& config,
                   std::vector<Draft>& drafts, Catalog& catalog) {
   std::map<uint32_t, size_t> seen;
-  for (const std::string& text : patterns) {
+  for (const std::string& text : config.tables) {
     const auto pattern = config::TablePattern::Parse(text);
     if (!pattern) {
       return InvalidArgument(fmt::format("source.tables: '{}' names no table", text));
@@ -111,12 +111,17 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
     }
     sql += "ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\"";
     MR_ASSIGN_OR_RETURN(const pg::QueryResult rows, connection.Exec(sql));
-    if (rows.row_count() == 0) {
-      catalog.problems.push_back(NotFound(
-          fmt::format("source.tables: '{}' matches no table of {}: create it, or correct the name",
-                      text, connection.peer())));
-    }
     const bool is_exact = pattern->exact().has_value();
+    if (rows.row_count() == 0 && (is_exact || !config.discover)) {
+      catalog.problems.push_back(
+          {.table = is_exact
+                        ? fmt::format("{}.{}", pattern->exact()->schema, pattern->exact()->name)
+                        : std::string(),
+           .is_exact = is_exact,
+           .status = NotFound(fmt::format(
+               "source.tables: '{}' matches no table of {}: create it, or correct the name", text,
+               connection.peer()))});
+    }
     for (size_t i = 0; i < rows.row_count(); ++i) {
       const auto [at, is_new] = seen.emplace(Number<uint32_t>(rows.Text(i, 0)), SIZE_MAX);
       if (!is_new) {
@@ -127,7 +132,9 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
       }
       Result<Draft> draft = ReadTable(rows, i);
       if (!draft.ok()) {
-        catalog.problems.push_back(draft.status());
+        catalog.problems.push_back({.table = fmt::format("{}.{}", rows.Text(i, 1), rows.Text(i, 2)),
+                                    .is_exact = is_exact,
+                                    .status = draft.status()});
         continue;
       }
       draft->is_exact = is_exact;
@@ -162,10 +169,13 @@ Status LoadPartitions(pg::Connection& connection, std::vector<Draft>& drafts, Ca
     if (root == ancestors.end()) {
       kept.push_back(draft);
     } else if (draft.is_exact) {
-      catalog.problems.push_back(InvalidArgument(fmt::format(
-          "source.tables names {} and a partitioned table of which it is a partition: its rows "
-          "would come twice; name the partitioned table, or its partitions",
-          draft.table.FullName())));
+      catalog.problems.push_back(
+          {.table = draft.table.FullName(),
+           .is_exact = true,
+           .status = InvalidArgument(fmt::format(
+               "source.tables names {} and a partitioned table of which it is a partition: its "
+               "rows would come twice; name the partitioned table, or its partitions",
+               draft.table.FullName()))});
     }
   }
   drafts = std::move(kept);
@@ -391,6 +401,8 @@ Result<CatalogTable> Finish(Draft draft) {
   draft.facts.source.is_partitioned = draft.is_partitioned;
   draft.facts.source.partitions = std::move(draft.partitions.leaves);
   draft.facts.source.has_generated_column = draft.has_generated_column;
+  draft.facts.is_published = draft.published.has_value();
+  draft.facts.is_exact = draft.is_exact;
   if (draft.published) {
     draft.facts.source.row_filter = std::move(draft.published->row_filter);
   }
@@ -417,7 +429,7 @@ Status LoadDetails(pg::Connection& connection, std::vector<Draft>& drafts) {
 Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConfig& config) {
   Catalog catalog;
   std::vector<Draft> drafts;
-  MR_RETURN_IF_ERROR(FindTables(connection, config.tables, drafts, catalog));
+  MR_RETURN_IF_ERROR(FindTables(connection, config, drafts, catalog));
   MR_RETURN_IF_ERROR(LoadPartitions(connection, drafts, catalog));
   MR_RETURN_IF_ERROR(LoadPublished(connection, config, drafts));
   if (drafts.empty()) {
@@ -426,16 +438,31 @@ Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConf
   MR_RETURN_IF_ERROR(LoadDetails(connection, drafts));
   for (Draft& draft : drafts) {
     const bool is_left_out = !draft.is_exact && draft.table.columns->empty();
+    const std::string name = draft.table.FullName();
+    const bool is_exact = draft.is_exact;
     Result<CatalogTable> table = Finish(std::move(draft));
     if (table.ok()) {
       catalog.tables.push_back(*std::move(table));
     } else if (is_left_out) {
       catalog.left_out.push_back(table.status().message());
     } else {
-      catalog.problems.push_back(table.status());
+      catalog.problems.push_back({.table = name, .is_exact = is_exact, .status = table.status()});
     }
   }
   return catalog;
+}
+
+Result<std::set<std::string>> ListTables(pg::Connection& connection,
+                                         const PostgresSourceConfig& config) {
+  Catalog catalog;
+  std::vector<Draft> drafts;
+  MR_RETURN_IF_ERROR(FindTables(connection, config, drafts, catalog));
+  MR_RETURN_IF_ERROR(LoadPartitions(connection, drafts, catalog));
+  std::set<std::string> names;
+  for (const Draft& draft : drafts) {
+    names.insert(draft.table.FullName());
+  }
+  return names;
 }
 
 const CatalogTable* CatalogMoment::Find(uint32_t oid) const {

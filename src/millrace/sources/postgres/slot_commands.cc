@@ -11,6 +11,7 @@
 #include "millrace/sources/postgres/publication.h"
 #include "millrace/sources/postgres/server_check.h"
 #include "millrace/sources/postgres/snapshot_progress.h"
+#include "millrace/sources/postgres/table_registry.h"
 #include "millrace/sources/postgres/xid_snapshot.h"
 
 namespace millrace::sources::postgres {
@@ -219,7 +220,9 @@ Result<Adoption> AdoptPostgresSlot(const PostgresSourceConfig& config, const Sou
   MR_ASSIGN_OR_RETURN(const std::unique_ptr<pg::Connection> connection, Open(config));
   MR_ASSIGN_OR_RETURN(const SlotReport report, Read(*connection, config));
   MR_RETURN_IF_ERROR(CheckMayAdopt(*connection, config, report, state));
-  MR_ASSIGN_OR_RETURN(const ServerReport server, InspectServer(*connection, config));
+  const std::set<std::string> taken = TakenTables(state);
+  MR_ASSIGN_OR_RETURN(const ServerReport server,
+                      InspectServer(*connection, config, config.discover ? &taken : nullptr));
   if (!server.errors.empty()) {
     return server.errors.front();
   }

@@ -65,6 +65,8 @@ struct SourceTable {
   int attnum_max = 0;
   // The file that holds the rows: another one tells that they were written anew.
   uint32_t file_node = 0;
+  // The catalog had nothing of its name when the source connected.
+  bool is_gone = false;
   // Why its changes are left out, and what to do: one sentence. Empty: they are not.
   std::string paused;
   // What reading a paused table again mends without doubt: the source begins it by itself.

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "millrace/model/evolution.h"
+#include "millrace/sources/postgres/snapshot_progress.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -18,7 +19,13 @@ constexpr milliseconds kVisiblePoll{20};
 // Of one transaction, for its second pass.
 constexpr size_t kKnownMax = 64;
 
-std::string NoteName(const Table& table) { return "table/" + table.FullName(); }
+constexpr std::string_view kNotePrefix = "table/";
+
+std::string NoteNameOf(const std::string& full_name) {
+  return std::string(kNotePrefix) + full_name;
+}
+
+std::string NoteName(const Table& table) { return NoteNameOf(table.FullName()); }
 
 // Tables that are made by hand number their columns in order.
 void NumberColumns(SourceTable& table) {
@@ -33,11 +40,24 @@ void NumberColumns(SourceTable& table) {
 
 }  // namespace
 
+std::set<std::string> TakenTables(const SourceState& state) {
+  std::set<std::string> names;
+  for (auto note = state.notes.lower_bound(kNotePrefix);
+       note != state.notes.end() && note->first.starts_with(kNotePrefix); ++note) {
+    const Result<SourceTable> known = ParseTableNote(note->second);
+    if (known.ok() && state.notes.contains(ProgressNoteName(*known->table))) {
+      names.insert(known->table->FullName());
+    }
+  }
+  return names;
+}
+
 TableRegistry::TableRegistry(ReadCatalogFn read_catalog, telemetry::Logger log,
                              milliseconds visible_wait)
     : read_catalog_(std::move(read_catalog)), log_(std::move(log)), visible_wait_(visible_wait) {}
 
-Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& state) {
+Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& state,
+                           const std::set<std::string>& awaited) {
   tables_.clear();
   known_.clear();
   ahead_.reset();
@@ -66,7 +86,39 @@ Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& s
       log_.Warn("Table is paused", {{"reason", tables_.back()->paused}});
     }
   }
+  for (const std::string& name : awaited) {
+    MR_RETURN_IF_ERROR(LoadAwaited(state.notes.at(NoteNameOf(name))));
+  }
   return Status::Ok();
+}
+
+Status TableRegistry::LoadAwaited(const std::string& note) {
+  MR_ASSIGN_OR_RETURN(const SourceTable known, ParseTableNote(note));
+  if (std::any_of(tables_.begin(), tables_.end(), [&](const SourceTablePtr& table) {
+        return table->table->FullName() == known.table->FullName();
+      })) {
+    return Status::Ok();
+  }
+  const auto before = std::make_shared<const SourceTable>(known);
+  SourceTable gone = known.paused.empty() ? *Pause(before, "it was dropped") : known;
+  gone.is_gone = true;
+  tables_.push_back(before);
+  is_changed_.push_back(false);
+  Replace(tables_.size() - 1, std::make_shared<const SourceTable>(std::move(gone)));
+  return Status::Ok();
+}
+
+void TableRegistry::LeaveOut(const std::string& full_name) {
+  const auto found = std::find_if(tables_.begin(), tables_.end(), [&](const SourceTablePtr& table) {
+    return table->table->FullName() == full_name;
+  });
+  if (found == tables_.end()) {
+    return;
+  }
+  std::erase_if(notes_,
+                [&](const SourceNote& note) { return note.name == NoteName(*(*found)->table); });
+  is_changed_.erase(is_changed_.begin() + (found - tables_.begin()));
+  tables_.erase(found);
 }
 
 SourceTablePtr TableRegistry::TakeUp(SourceTable known, const SourceTable& now) {

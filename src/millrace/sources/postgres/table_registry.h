@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,10 @@
 #include "millrace/telemetry/log.h"
 
 namespace millrace::sources::postgres {
+
+// The full names of the tables that earlier runs have read, or were to read: both kinds of notes
+// are there.
+std::set<std::string> TakenTables(const SourceState& state);
 
 // Asks the server for its catalog, see LoadMoment(). Blocks.
 using ReadCatalogFn =
@@ -46,8 +51,13 @@ class TableRegistry : public RelationResolver {
 
   // `tables` as the catalog has them, and `state` of earlier runs: a table that has a note there is
   // as the note says. One that was dropped and made again since is as the catalog has it, and is to
-  // be read again. kCorruption or kUnsupported for a note that cannot be read.
-  Status Load(std::vector<SourceTable> tables, const SourceState& state);
+  // be read again. One of `awaited`, which have notes, that is not among `tables` comes last, as
+  // the note says, and is paused. kCorruption or kUnsupported for a note that cannot be read.
+  Status Load(std::vector<SourceTable> tables, const SourceState& state,
+              const std::set<std::string>& awaited = {});
+
+  // Goes on without a table that Load() gave. Before the rest.
+  void LeaveOut(const std::string& full_name);
 
   // The tables, in the order that Load() was given.
   const std::vector<SourceTablePtr>& tables() const { return tables_; }
@@ -92,6 +102,7 @@ class TableRegistry : public RelationResolver {
     RowLayout layout;
   };
 
+  Status LoadAwaited(const std::string& note);
   // A table that a note knows, as the catalog has it now.
   SourceTablePtr TakeUp(SourceTable known, const SourceTable& now);
   // A paused table, in whose place there is another of its name.
