@@ -399,7 +399,9 @@ Result<CatalogTable> Finish(Draft draft) {
   draft.facts.source.has_usable_identity = HasUsableIdentity(draft);
   draft.facts.source.types = std::move(draft.types);
   draft.facts.source.is_partitioned = draft.is_partitioned;
-  draft.facts.source.partitions = std::move(draft.partitions.leaves);
+  if (draft.is_partitioned) {
+    draft.facts.source.partitions = std::move(draft.partitions.partitions);
+  }
   draft.facts.source.has_generated_column = draft.has_generated_column;
   draft.facts.is_published = draft.published.has_value();
   draft.facts.is_exact = draft.is_exact;
@@ -510,6 +512,13 @@ Result<CatalogMoment> LoadMoment(pg::Connection& connection, const PostgresSourc
     MR_ASSIGN_OR_RETURN(auto partitions, LoadPartitionFacts(connection, partition_oids));
     for (Draft& draft : drafts) {
       draft.partitions = std::move(partitions[draft.table.oid]);
+      const auto known = std::find_if(tables.begin(), tables.end(), [&](const auto& table) {
+        return table->table->oid == draft.table.oid && table->partitions.has_value();
+      });
+      if (known != tables.end()) {
+        MR_RETURN_IF_ERROR(
+            FindEmpty(connection, *(*known)->partitions, draft.partitions.partitions));
+      }
     }
     MR_RETURN_IF_ERROR(LoadPublished(connection, config, drafts));
     MR_RETURN_IF_ERROR(LoadDetails(connection, drafts));

@@ -342,6 +342,7 @@ Status PostgresSource::BeginReadingAgain() {
       reader_->ForgetResolutions();
     }
     MR_RETURN_IF_ERROR(snapshot_->ReadAgain(*table, has_gap));
+    registry_.Mended(name);
   }
   return Status::Ok();
 }

@@ -47,7 +47,7 @@ void PostgresSource::SetLeftOut(std::map<std::string, std::string> left_out) {
   for (const auto& [table, reason] : left_out) {
     if (std::string& said = said_[table]; said != reason) {
       said = reason;
-      log_.Warn("Table is left out", {{"reason", reason}});
+      log_.With("table", table).Warn("Table is left out", {{"reason", reason}});
     }
     tables.push_back({table, reason});
   }

@@ -63,6 +63,11 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
     if (!roles.left_out.empty()) {
       LeaveOut(roles.left_out);
     }
+    registry_.SetAppendOnly(roles.append_only);
+    if (state.position.has_value()) {
+      MR_RETURN_IF_ERROR(registry_.LookForAttached());
+      TakeTables();
+    }
     notes_ = state.notes;
     MR_ASSIGN_OR_RETURN(replication_, Open(true));
     MR_ASSIGN_OR_RETURN(system_, IdentifySystem(*replication_));

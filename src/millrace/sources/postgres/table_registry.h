@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -23,6 +24,8 @@ namespace millrace::sources::postgres {
 // The full names of the tables that earlier runs have read, or were to read: both kinds of notes
 // are there.
 std::set<std::string> TakenTables(const SourceState& state);
+// The name of a table's note.
+std::string NoteNameOf(const std::string& full_name);
 
 // Asks the server for its catalog, see LoadMoment(). Blocks.
 using ReadCatalogFn =
@@ -66,6 +69,15 @@ class TableRegistry : public RelationResolver {
   size_t table_count() const override { return tables_.size(); }
   Result<ResolvedRelation> Resolve(const RelationMessage& relation, Xid transaction) override;
   SourceTablePtr AllowNull(size_t number, size_t place) override;
+  void Truncated(size_t number, Xid transaction) override;
+
+  // Tables that are not to be read twice, so that partitions never pause them.
+  void SetAppendOnly(const std::vector<std::string>& full_names) {
+    append_only_ = {full_names.begin(), full_names.end()};
+  }
+  // Before streaming: pauses tables for which partitions were attached whose rows' changes, being
+  // next in the stream, may leave values out that nobody knows.
+  Status LookForAttached();
 
   // Compares the catalog. What it shows waits for PassedCatalog().
   Status ReadCatalog();
@@ -78,7 +90,10 @@ class TableRegistry : public RelationResolver {
   // kNotFound if the table is not there, or not one of ours.
   Result<SourceTablePtr> ReadAgain(const std::string& full_name, bool covers);
 
-  // The full names of paused tables that this mends.
+  // The table is being read again, which was to mend it.
+  void Mended(const std::string& full_name);
+
+  // The full names of tables that this mends.
   std::vector<std::string> Mendable(Mend mend) const;
 
   // Something changed that no batch carries yet.
@@ -110,6 +125,8 @@ class TableRegistry : public RelationResolver {
   std::optional<size_t> FindTable(const RelationMessage& relation) const;
   Result<CatalogMoment> ReadCatalogSeeing(Xid transaction);
   void Replace(size_t number, SourceTablePtr next);
+  // Notes the partitions, and whether their rows came or went without row events.
+  void FollowPartitions(size_t number, const std::vector<Partition>& now);
   ResolvedRelation Resolved(size_t number, RowLayout layout) const;
 
   // Constant after construction.
@@ -124,6 +141,9 @@ class TableRegistry : public RelationResolver {
   // A catalog that the stream has not come to, and the tables as they were when it was read.
   std::optional<CatalogMoment> ahead_;
   std::vector<SourceTablePtr> tables_then_;
+  std::set<std::string> append_only_;
+  // The transactions that truncated a table as a whole, lately, by its full name.
+  std::map<std::string, std::vector<uint32_t>> truncations_;
   // Of the next batch.
   std::vector<SourceNote> notes_;
   std::vector<bool> is_changed_;  // in a way that the engine or a reader of the table sees
