@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from harness import ServerError
 from test_schema_changes import paused
 
 FAST = {"heartbeat_interval": "300ms"}
@@ -29,7 +30,7 @@ def wait_root(mirror, timeout=30):
         try:
             mirror.check(only=False)
             return
-        except AssertionError:
+        except (AssertionError, ServerError):
             if time.monotonic() > deadline:
                 raise
         time.sleep(0.1)

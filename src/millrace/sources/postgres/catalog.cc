@@ -225,11 +225,21 @@ LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
 WHERE t.typtype <> 'd' AND e.oid IS NULL
 ORDER BY d.attrelid, d.attnum)";
 
-// Every column that there ever was. The text of attmissingval is that of an array with one element.
+// Every column that there ever was. The text of attmissingval is that of an array with one element;
+// a partitioned table has none, but those of its partitions that were there do.
 constexpr std::string_view kAttributesSql = R"(
+WITH RECURSIVE tree(root, relid) AS (
+  SELECT c.oid, c.oid FROM pg_class c WHERE c.oid IN ({0}) AND c.relkind = 'p'
+  UNION ALL
+  SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relid
+), below AS (
+  SELECT t.root, x.attname, min((x.attmissingval::text::text[])[1]) AS missing
+  FROM tree t JOIN pg_attribute x ON x.attrelid = t.relid AND x.atthasmissing
+  GROUP BY t.root, x.attname
+)
 SELECT a.attrelid, a.attnum, a.attname, a.attisdropped, a.attgenerated <> '',
-       CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END, a.xmin
-FROM pg_attribute a
+       CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] ELSE b.missing END, a.xmin
+FROM pg_attribute a LEFT JOIN below b ON b.root = a.attrelid AND b.attname = a.attname
 WHERE a.attrelid IN ({0}) AND a.attnum > 0
 ORDER BY a.attrelid, a.attnum)";
 
