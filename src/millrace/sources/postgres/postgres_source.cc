@@ -328,7 +328,9 @@ Status PostgresSource::BeginReadingAgain() {
     const auto found =
         std::find_if(registry_.tables().begin(), registry_.tables().end(),
                      [&](const SourceTablePtr& table) { return table->table->FullName() == name; });
-    MR_CHECK(found != registry_.tables().end());
+    if (found == registry_.tables().end()) {
+      continue;  // it was asked for, and has left since
+    }
     SourceTablePtr table = *found;
     const bool has_gap = !table->paused.empty();
     if (has_gap) {

@@ -63,7 +63,8 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
     if (!roles.left_out.empty()) {
       LeaveOut(roles.left_out);
     }
-    registry_.SetAppendOnly(roles.append_only);
+    registry_.SetNeverAgain(config_.snapshot_mode == SnapshotMode::kNever ? roles.snapshot_order
+                                                                          : roles.append_only);
     if (state.position.has_value()) {
       MR_RETURN_IF_ERROR(registry_.LookForAttached());
       TakeTables();

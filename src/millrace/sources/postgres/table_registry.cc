@@ -321,18 +321,22 @@ void TableRegistry::FollowPartitions(size_t number, const std::vector<Partition>
   const std::vector<PartitionChange> changes =
       known.partitions ? ComparePartitions(*known.partitions, now, truncations_[table.FullName()])
                        : std::vector<PartitionChange>();
+  const bool may_read = !never_again_.contains(table.FullName());
   const PartitionChange* brings = nullptr;
   for (const PartitionChange& change : changes) {
-    next.mend = Mend::kReadAgain;
-    brings = change.brings_rows ? &change : brings;
+    if (may_read) {
+      next.mend = Mend::kReadAgain;
+      brings = change.brings_rows ? &change : brings;
+    }
     log_.With("partition", change.partition)
-        .Warn("Rows of a partition came or went without row events, its table is read again",
+        .Warn(may_read
+                  ? "Rows of a partition came or went without row events, its table is read again"
+                  : "Rows of a partition came or went without row events, and are not followed",
               {{"table", table.FullName()}, {"because", change.what}});
   }
   // Changes of rows that are not downstream may leave large values out.
   const bool may_be_wide =
       table.replica_identity != ReplicaIdentity::kFull &&
-      !append_only_.contains(table.FullName()) &&
       std::find(table.toastable.begin(), table.toastable.end(), true) != table.toastable.end();
   if (brings != nullptr && may_be_wide) {
     next.paused = fmt::format(

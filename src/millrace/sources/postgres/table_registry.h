@@ -71,9 +71,9 @@ class TableRegistry : public RelationResolver {
   SourceTablePtr AllowNull(size_t number, size_t place) override;
   void Truncated(size_t number, Xid transaction) override;
 
-  // Tables that are not to be read twice, so that partitions never pause them.
-  void SetAppendOnly(const std::vector<std::string>& full_names) {
-    append_only_ = {full_names.begin(), full_names.end()};
+  // Tables that are not read again for the sake of their partitions.
+  void SetNeverAgain(const std::vector<std::string>& full_names) {
+    never_again_ = {full_names.begin(), full_names.end()};
   }
   // Before streaming: pauses tables for which partitions were attached whose rows' changes, being
   // next in the stream, may leave values out that nobody knows.
@@ -141,7 +141,7 @@ class TableRegistry : public RelationResolver {
   // A catalog that the stream has not come to, and the tables as they were when it was read.
   std::optional<CatalogMoment> ahead_;
   std::vector<SourceTablePtr> tables_then_;
-  std::set<std::string> append_only_;
+  std::set<std::string> never_again_;
   // The transactions that truncated a table as a whole, lately, by its full name.
   std::map<std::string, std::vector<uint32_t>> truncations_;
   // Of the next batch.
