@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Case 35 with `discover`: tables that come while the pipeline runs."""
 
+import json
 import signal
 import threading
 import time
 
 import pytest
+import redis
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from harness import MARK
 
@@ -88,9 +91,17 @@ def test_a_table_that_comes_is_taken_in(mirror):
 
 
 @pytest.mark.case(35)
-def test_kills_while_a_new_table_is_taken_in(mirror):
+def test_kills_while_a_new_table_is_taken_in(mirror, redis_server, redis_prefix, kafka, topic_prefix):
+    """In every kind of sink each row once; the sinks of Redis and Kafka have no stream before."""
     mirror.sql(SHOP)
-    streams(mirror, source=DISCOVER | {"snapshot": {"chunk_rows": 200, "parallelism": 2}})
+    sinks = {
+        "live": {"type": "redis", "url": redis_server.url,
+                 "writes": [{"stream": "late", "xadd": f"{redis_prefix}late"}]},
+        "bus": {"type": "kafka", "brokers": kafka.brokers,
+                "topics": [{"stream": "late", "topic": f"{topic_prefix}late"}]},
+    }  # fmt: skip
+    reading = {"snapshot": {"chunk_rows": 200, "parallelism": 2}}
+    streams(mirror, source=DISCOVER | reading, sinks=sinks)
     mirror.sql("CREATE TABLE shop.late (id int PRIMARY KEY, v text)")
     mirror.sql("INSERT INTO shop.late SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g")
     writer = Inserts(mirror, "shop.late")
@@ -101,6 +112,30 @@ def test_kills_while_a_new_table_is_taken_in(mirror):
     taken(mirror, "shop.late")
     writer.stop()
     mirror.check()
+    ids = sorted(row[0] for row in mirror.sql("SELECT id FROM shop.late"))
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
+        assert sorted(int(fields["id"]) for _, fields in client.xrange(f"{redis_prefix}late")) == ids
+    assert sorted(int(json.loads(key)["id"]) for key in topic_keys(kafka, f"{topic_prefix}late")) == ids
+
+
+def topic_keys(kafka, topic):
+    """The keys of all messages of a topic with one partition that a read_committed consumer sees."""
+    consumer = Consumer({
+        "bootstrap.servers": kafka.brokers, "group.id": topic, "isolation.level": "read_committed",
+        "enable.partition.eof": True, "enable.auto.commit": False,
+    })  # fmt: skip
+    keys = []
+    try:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        while True:
+            message = consumer.poll(10)
+            assert message is not None, "the topic does not answer"
+            if message.error():
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                return keys
+            keys.append(message.key())
+    finally:
+        consumer.close()
 
 
 @pytest.mark.case(35)
