@@ -132,8 +132,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   while (!input.empty()) {
     const Status status = fuzz::DecodeAndTake(reader, input.Part());
     if (!status.ok()) {
+      // kUnavailable: the catalog does not see the transaction yet.
       MR_CHECK(status.code() == Code::kCorruption || status.code() == Code::kInvalidArgument ||
-               status.code() == Code::kFailedPrecondition || status.code() == Code::kUnsupported);
+               status.code() == Code::kFailedPrecondition || status.code() == Code::kUnsupported ||
+               status.code() == Code::kUnavailable);
       fuzz::CheckBatch(reader.batch());
       MR_CHECK(reader.StartStream({Epoch(0), reader.end_lsn()}).ok());
     }

@@ -20,8 +20,9 @@ SHORT_RETENTION = CONFIG + "storage: {{retain_time: 1s}}\n"
 # A start meets these once, or once a table.
 ONCE = {"source.before_slot_created", "source.after_slot_created"}
 TWICE = {"source.before_chunk_read", "source.before_chunk_joins"}
-# Met where columns change: cases/test_schema_changes.py.
-ELSEWHERE = {"clickhouse.before_alter"}
+# Met where columns change, or tables come: cases/test_schema_changes.py, cases/test_discover.py.
+ELSEWHERE = {"clickhouse.before_alter", "source.after_tables_published", "pipeline.before_new_plan",
+             "pipeline.after_new_plan"}  # fmt: skip
 FAILPOINTS = [name for name in FAILPOINTS if name not in ELSEWHERE]
 CASES = [(name, 1) for name in FAILPOINTS] + [
     (name, 2 if name in TWICE else 3) for name in FAILPOINTS if name not in ONCE

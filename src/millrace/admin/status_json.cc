@@ -21,14 +21,18 @@ Json ReadingJson(const StatusSnapshot::Reading& reading) {
   };
 }
 
+Json TableReasonsJson(const std::vector<StatusSnapshot::Source::PausedTable>& tables) {
+  Json json = Json::array();
+  for (const StatusSnapshot::Source::PausedTable& table : tables) {
+    json.push_back({{"table", table.table}, {"reason", table.reason}});
+  }
+  return json;
+}
+
 Json SourceJson(const StatusSnapshot::Source& source) {
   Json tables = Json::array();
   for (const StatusSnapshot::Reading& reading : source.tables) {
     tables.push_back(ReadingJson(reading));
-  }
-  Json paused = Json::array();
-  for (const StatusSnapshot::Source::PausedTable& table : source.paused_tables) {
-    paused.push_back({{"table", table.table}, {"reason", table.reason}});
   }
   return {
       {"slot", source.slot},
@@ -47,7 +51,8 @@ Json SourceJson(const StatusSnapshot::Source& source) {
       {"tables", std::move(tables)},
       {"rows_per_second", source.rows_per_second},
       {"last_error", source.last_error},
-      {"paused_tables", std::move(paused)},
+      {"paused_tables", TableReasonsJson(source.paused_tables)},
+      {"left_out_tables", TableReasonsJson(source.left_out_tables)},
   };
 }
 
@@ -91,6 +96,17 @@ Status ReadLsn(const Json& json, const char* name, Lsn& to) {
   return Status::Ok();
 }
 
+void ReadTableReasons(const Json& json, const char* name,
+                      std::vector<StatusSnapshot::Source::PausedTable>& to) {
+  if (const auto tables = json.find(name); tables != json.end()) {
+    for (const Json& table : *tables) {
+      StatusSnapshot::Source::PausedTable& read = to.emplace_back();
+      Read(table, "table", read.table);
+      Read(table, "reason", read.reason);
+    }
+  }
+}
+
 Status ReadSource(const Json& json, StatusSnapshot::Source& source) {
   Read(json, "slot", source.slot);
   Read(json, "connected", source.connected);
@@ -117,13 +133,8 @@ Status ReadSource(const Json& json, StatusSnapshot::Source& source) {
   }
   Read(json, "rows_per_second", source.rows_per_second);
   Read(json, "last_error", source.last_error);
-  if (const auto paused = json.find("paused_tables"); paused != json.end()) {
-    for (const Json& table : *paused) {
-      StatusSnapshot::Source::PausedTable& to = source.paused_tables.emplace_back();
-      Read(table, "table", to.table);
-      Read(table, "reason", to.reason);
-    }
-  }
+  ReadTableReasons(json, "paused_tables", source.paused_tables);
+  ReadTableReasons(json, "left_out_tables", source.left_out_tables);
   return Status::Ok();
 }
 

@@ -32,7 +32,8 @@ StatusSnapshot Example() {
                              .rows = 10000,
                              .rows_estimated = 11280}},
                  .rows_per_second = 1204,
-                 .paused_tables = {{.table = "public.t", .reason = "read it again"}}},
+                 .paused_tables = {{.table = "public.t", .reason = "read it again"}},
+                 .left_out_tables = {{.table = "public.u", .reason = "grant SELECT"}}},
       .streams = {{.name = "content_dim", .rows = 10000, .dead_letters = 1, .state_bytes = 512}},
       .sinks = {{.name = "live",
                  .type = "redis",
@@ -79,6 +80,12 @@ TEST(StatusJson, HasTheNamesThatUsersRelyOn) {
       {
         "table": "public.t",
         "reason": "read it again"
+      }
+    ],
+    "left_out_tables": [
+      {
+        "table": "public.u",
+        "reason": "grant SELECT"
       }
     ]
   },

@@ -195,6 +195,9 @@ std::string ErrorList(const StatusSnapshot& status) {
   for (const StatusSnapshot::Source::PausedTable& paused : status.source.paused_tables) {
     text += fmt::format("paused: {}\n", Printable(paused.reason));
   }
+  for (const StatusSnapshot::Source::PausedTable& left_out : status.source.left_out_tables) {
+    text += fmt::format("left out: {}\n", Printable(left_out.reason));
+  }
   if (!status.source.last_error.empty()) {
     text += fmt::format("source: {}\n", Printable(status.source.last_error));
   }

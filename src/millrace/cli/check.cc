@@ -43,6 +43,9 @@ bool PrintPausedTables(const config::AdminConfig& admin) {
     for (const auto& paused : status->source.paused_tables) {
       has_problem |= Print({CheckFinding::Level::kError, "source", paused.reason});
     }
+    for (const auto& left_out : status->source.left_out_tables) {
+      Print({CheckFinding::Level::kWarning, "source", left_out.reason});
+    }
   }
   return has_problem;
 }

@@ -11,12 +11,15 @@ namespace millrace::failpoint {
 
 // Every failpoint, named module.moment. The crash suite loops over this list (`millrace version
 // --failpoints`), so that a line here is a test more.
-inline constexpr std::array<std::string_view, 20> kAll = {
+inline constexpr std::array<std::string_view, 23> kAll = {
     "source.before_slot_created",
     "source.after_slot_created",
     "source.before_chunk_read",
     "source.before_chunk_joins",
     "source.before_confirm",
+    "source.after_tables_published",
+    "pipeline.before_new_plan",
+    "pipeline.after_new_plan",
     "engine.before_commit",
     "engine.after_commit",
     "sink_writer.before_prepare",

@@ -31,6 +31,14 @@ sources::postgres::PostgresSourceConfig SourceConfigOf(const config::PipelineCon
   source.tables = config.source.tables;
   source.slot = config.source.slot;
   source.publication = config.source.publication;
+  source.discover = config.source.discover;
+  for (const config::StreamConfig& stream : config.streams) {
+    std::vector<config::StreamInput> inputs = stream.lookups;
+    inputs.push_back(stream.from);
+    for (const config::StreamInput& input : inputs) {
+      source.stream_tables.insert(input.table.schema + "." + input.table.name);
+    }
+  }
   source.manage_publication = config.source.manage_publication;
   source.capture_ddl = config.source.capture_ddl;
   switch (config.source.snapshot_mode) {

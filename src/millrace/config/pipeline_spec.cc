@@ -81,8 +81,9 @@ std::vector<FieldSpec> PostgresSourceFields() {
        .one_of = {"stop", "snapshot"}},
       {.name = "discover",
        .type = FieldType::kBoolean,
-       .description = "Take in new tables that match `tables` while running. `false`: at the next "
-                      "start.",
+       .description =
+           "Take in new tables that match a pattern of `tables` while running; streams wait "
+           "for theirs. `false`: at the next start.",
        .default_value = "false"},
   };
 }

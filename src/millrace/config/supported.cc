@@ -72,10 +72,6 @@ constexpr std::array kFeatures = {
             [](const PipelineConfig& c) {
               return At(c.source.section, "confirm", c.source.confirm != ConfirmPolicy::kStored);
             }},
-    Feature{"source.discover: new tables are found at the next start",
-            [](const PipelineConfig& c) {
-              return At(c.source.section, "discover", c.source.discover);
-            }},
     Feature{"windows: a stream is a mirror or row by row",
             [](const PipelineConfig& c) {
               return AtStream(c, "window", [](const StreamConfig& s) { return s.has_window; });

@@ -49,7 +49,6 @@ TEST(SupportedTest, WhatDoesNotRunIsRefusedByItsName) {
       {{.top = "engine: {type: spark, remote: r, checkpoint: c}\n"}, "spark"},
       {{.top = "backup: {to: d}\n"}, "backups"},
       {{.source = "type: postgres, url: u, tables: [t], confirm: delivered"}, "source.confirm"},
-      {{.source = "type: postgres, url: u, tables: [t], discover: true"}, "source.discover"},
       {{.stream = "from: t, key: [a], sql: 'SELECT 1', window: {tumble: 1m, time: x}"}, "windows"},
       {{.stream = "from: t}, r: {from: s, key: [a], sql: 'SELECT 1'"},
        "streams that read other streams"},

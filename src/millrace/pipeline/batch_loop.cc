@@ -87,6 +87,7 @@ BatchLoop::BatchLoop(StreamPlan& plan, StreamPlanInputs inputs, storage::Store& 
       confirm_(std::move(confirm)),
       metrics_(metrics),
       log_(std::move(log)),
+      last_commit_ts_(options.last_commit_ts),
       stream_rows_(plan.streams.size()) {}
 
 Status BatchLoop::Run(std::stop_token stop) {

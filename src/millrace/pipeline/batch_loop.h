@@ -31,6 +31,7 @@ class BatchLoop {
   struct Options {
     // An output log of this size makes the engine wait for the sinks.
     uint64_t output_log_bytes_max = 0;
+    TimestampMicros last_commit_ts = 0;  // of an earlier engine
     BatchWriter::Limits writer;
   };
 

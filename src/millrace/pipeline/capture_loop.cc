@@ -5,6 +5,7 @@
 #include <array>
 #include <condition_variable>
 #include <mutex>
+#include <set>
 #include <utility>
 
 #include "millrace/pipeline/error_policy.h"
@@ -81,11 +82,26 @@ Status CaptureLoop::Run(std::stop_token stop) {
   return Status::Ok();
 }
 
+// What is left out may fit by now.
+bool CaptureLoop::IsPlanned() const {
+  std::set<std::string> tables;
+  for (const TablePtr& table : source_.Tables()) {
+    tables.insert(table->FullName());
+  }
+  const std::vector<std::string>& planned = options_.table_roles.snapshot_order;
+  return source_.Candidates().empty() &&
+         tables == std::set<std::string>(planned.begin(), planned.end());
+}
+
 Status CaptureLoop::Serve(std::stop_token stop) {
   MR_ASSIGN_OR_RETURN(const SourceState state, store_.LoadSourceState());
   if (!is_connected_) {
     MR_RETURN_IF_ERROR(source_.Connect(state));
     is_connected_ = true;
+    if (!IsPlanned()) {
+      needs_plan_ = true;
+      return Status::Ok();
+    }
   }
   StoredSourceState state_store(store_);
   MR_RETURN_IF_ERROR(source_.Start(state, state_store, options_.table_roles));

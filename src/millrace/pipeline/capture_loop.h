@@ -20,7 +20,8 @@ namespace millrace::pipeline {
 
 // CaptureLoop reads the source and gives its changes to the engine, a batch at a time: at once to
 // an idle engine, else when the trigger says so. It connects again, with growing waits, when the
-// source breaks off, from what is durable by then.
+// source breaks off, from what is durable by then. Where the source finds other tables than those
+// of the plan, it ends: with a later plan another one goes on, over the source as it is.
 //
 // Threads: Run() is the body of mr-capture.
 class CaptureLoop {
@@ -37,9 +38,12 @@ class CaptureLoop {
   // Until `stop`, or a failure that ends the run. The source is left open, so that it can be told
   // the last durable position when the engine has finished.
   Status Run(std::stop_token stop);
+  // Run() ended because the source has other tables: it is connected, and a new plan is needed.
+  bool needs_plan() const { return needs_plan_; }
 
  private:
   Status Serve(std::stop_token stop);
+  bool IsPlanned() const;
 
   sources::Source& source_;
   storage::Store& store_;
@@ -49,6 +53,7 @@ class CaptureLoop {
   const telemetry::Logger log_;
   Backoff backoff_;
   bool is_connected_ = true;
+  bool needs_plan_ = false;
 };
 
 // Waits for `time` or until `stop`; true if it was not stopped.

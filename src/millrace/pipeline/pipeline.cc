@@ -6,11 +6,12 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <pthread.h>
 
 #include "millrace/common/backoff.h"
 #include "millrace/common/clock.h"
+#include "millrace/common/failpoint.h"
 #include "millrace/pipeline/error_policy.h"
+#include "millrace/pipeline/thread_name.h"
 
 namespace millrace::pipeline {
 
@@ -27,11 +28,6 @@ constexpr milliseconds kDropInterval{1'000};  // and how often rates are measure
 // SIGTERM promises an exit in under 10 s; this is what sinks have of it.
 constexpr milliseconds kDrainTime{7'000};
 
-// Linux keeps 15 characters.
-void NameThread(const std::string& name) {
-  pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
-}
-
 }  // namespace
 
 Pipeline::Pipeline(const config::PipelineConfig& config, Parts parts,
@@ -40,10 +36,11 @@ Pipeline::Pipeline(const config::PipelineConfig& config, Parts parts,
       metrics_(metrics),
       board_(board),
       log_(std::move(log)),
-      sink_types_(std::move(parts.sink_types)),
       store_(std::move(parts.store)),
       source_(std::move(parts.source)),
-      sql_(std::move(parts.sql)) {}
+      sql_(std::move(parts.sql)),
+      sinks_(config, std::move(parts.sink_types), *store_, streams_, metrics, log_,
+             [this](Status status) { Fail(std::move(status)); }) {}
 
 Status Pipeline::Run(std::stop_token stop) {
   std::stop_callback stop_on_request(stop, [this] { failed_.request_stop(); });
@@ -53,9 +50,19 @@ Status Pipeline::Run(std::stop_token stop) {
     return Status::Ok();
   }
   MR_RETURN_IF_ERROR(Plan());
-  MR_RETURN_IF_ERROR(MakeSinks());
   Start();
-  Supervise(failed_.get_token());
+  while (Supervise()) {
+    PublishStatus("starting");
+    StopEngine();
+    MR_FAILPOINT("pipeline.before_new_plan");
+    if (Status planned = Plan(); !planned.ok()) {
+      Fail(std::move(planned));
+      break;
+    }
+    MR_FAILPOINT("pipeline.after_new_plan");
+    Start();
+    log_.Info("Goes on with the tables that there are now");
+  }
   StopAll();
   return FirstFailure();
 }
@@ -86,22 +93,48 @@ Status Pipeline::ConnectSource(std::stop_token stop) {
 }
 
 StreamPlanInputs Pipeline::MakePlanInputs() const {
-  std::vector<sinks::StreamUse> uses;
-  for (size_t i = 0; i < config_.sinks.size(); ++i) {
-    for (sinks::StreamUse& use : sink_types_[i]->uses(config_.sinks[i].section)) {
-      uses.push_back(std::move(use));
-    }
-  }
   return {.config = config_,
           .tables = source_->Tables(),
-          .uses = std::move(uses),
+          .candidates = source_->Candidates(),
+          .left_out = {},
+          .uses = sinks_.Uses(),
           .sql = *sql_,
           .store = *store_,
           .log = log_};
 }
 
 Status Pipeline::Plan() {
-  MR_ASSIGN_OR_RETURN(plan_, PlanStreams(MakePlanInputs()));
+  StreamPlanInputs inputs = MakePlanInputs();
+  for (;;) {
+    plan_ = StreamPlan();
+    MR_ASSIGN_OR_RETURN(plan_, PlanStreams(inputs));
+    std::set<std::string> at_fault;
+    const Status made = sinks_.Plan(plan_, at_fault);
+    if (made.ok()) {
+      break;
+    }
+    // A sink that has no use for the stream of a new table: that table is left out.
+    inputs.left_out = plan_.table_roles.left_out;
+    const size_t left_out = inputs.left_out.size();
+    for (const PlannedStream& planned : plan_.streams) {
+      const std::string table = planned.driving->FullName();
+      if (at_fault.contains(planned.stream()->name) &&
+          std::find(inputs.candidates.begin(), inputs.candidates.end(), table) !=
+              inputs.candidates.end()) {
+        inputs.left_out[table] = LeftOutSentence(table, made);
+      }
+    }
+    if (inputs.left_out.size() == left_out) {
+      return made;
+    }
+  }
+  waiting_.clear();
+  for (const auto& [stream, waits] : plan_.waiting) {
+    log_.Info("Stream waits for its table", {{"stream", stream}, {"reason", waits.reason}});
+    waiting_.push_back(waits);
+  }
+  states_.clear();
+  state_bytes_.clear();
   std::map<std::string, std::string> append_only;
   for (const PlannedStream& planned : plan_.streams) {
     states_.push_back({planned.stream()->name, planned.state});
@@ -132,50 +165,14 @@ Status Pipeline::ReadTableAgain(const std::string& table) {
   return source_->ReadAgain(table);
 }
 
-Status Pipeline::MakeSinks() {
-  for (size_t i = 0; i < config_.sinks.size(); ++i) {
-    const config::SinkConfig& sink_config = config_.sinks[i];
-    const sinks::SinkType& type = *sink_types_[i];
-    SinkWriter::Options options;
-    options.name = sink_config.name;
-    options.type = sink_config.type;
-    options.limits = sink_config.batch;
-    options.backoff = {sink_config.retry_wait_min, sink_config.retry_wait_max};
-    if (config_.source.heartbeat_interval.count() > 0) {
-      options.probe_interval = config_.source.heartbeat_interval;
-    }
-
-    auto deliveries = std::make_unique<StoredDeliveryLog>(*store_, sink_config.name);
-    sinks::SinkContext context;
-    context.pipeline = config_.pipeline;
-    context.name = sink_config.name;
-    context.instance_id = store_->instance_id();
-    context.delivery_log = deliveries.get();
-    context.find_stream = [this](StreamId id, SchemaVersion version) {
-      return store_->FindStream(id, version);
-    };
-    context.log = log_.With("sink", sink_config.name);
-    for (const sinks::StreamUse& use : type.uses(sink_config.section)) {
-      const StreamPtr& stream = plan_.by_name.at(use.stream);
-      context.streams[use.stream] = stream;
-      options.streams.insert(stream->id);
-    }
-    Result<std::unique_ptr<sinks::Sink>> sink = type.make(sink_config.section, std::move(context));
-    if (!sink.ok()) {
-      return sink.status().WithContext(fmt::format("sink '{}'", sink_config.name));
-    }
-    writers_.push_back(std::make_unique<SinkWriter>(std::move(options), std::move(sink).value(),
-                                                    std::move(deliveries), *store_, streams_,
-                                                    metrics_, log_.With("sink", sink_config.name)));
-  }
-  return Status::Ok();
-}
-
 void Pipeline::Start() {
   const config::BatchLimits& batch = config_.engine.batch;
+  StreamPlanInputs inputs = MakePlanInputs();
+  inputs.tables = plan_.tables;
   engine_ = std::make_unique<BatchLoop>(
-      plan_, MakePlanInputs(), *store_, hand_over_, streams_,
-      BatchLoop::Options{.output_log_bytes_max = config_.storage.max_bytes},
+      plan_, std::move(inputs), *store_, hand_over_, streams_,
+      BatchLoop::Options{.output_log_bytes_max = config_.storage.max_bytes,
+                         .last_commit_ts = earlier_.last_commit_ts},
       [this](SourcePosition position) { source_->Confirm(position.end_lsn); }, metrics_,
       log_.With("component", "engine"));
   capture_ =
@@ -185,20 +182,34 @@ void Pipeline::Start() {
                                                          .table_roles = plan_.table_roles},
                                     metrics_, log_.With("component", "source"));
 
-  for (const std::unique_ptr<SinkWriter>& writer : writers_) {
-    sink_threads_.emplace_back([this, &writer] {
-      NameThread("mr-sink-" + writer->options().name);
-      Fail(writer->Run(stop_sinks_.get_token(), drain_sinks_.get_token()));
-    });
-  }
+  sinks_.Start();
   engine_thread_ = std::jthread([this](std::stop_token stop) {
     NameThread("mr-engine");
     Fail(engine_->Run(stop));
   });
-  capture_thread_ = std::jthread([this](std::stop_token stop) {
+  capture_ended_ = std::stop_source();
+  capture_thread_ = std::jthread([this, ended = capture_ended_](std::stop_token stop) mutable {
     NameThread("mr-capture");
     Fail(capture_->Run(stop));
+    ended.request_stop();
   });
+}
+
+// Everything that was given to the engine is durable; the source stays as it is.
+void Pipeline::StopEngine() {
+  if (!engine_thread_.joinable()) {
+    return;
+  }
+  capture_thread_.request_stop();
+  capture_thread_.join();
+  engine_thread_.request_stop();
+  engine_thread_.join();
+  earlier_.source_rows += engine_->source_rows();
+  earlier_.last_commit_ts = engine_->last_commit_ts();
+  for (size_t i = 0; i < states_.size(); ++i) {
+    earlier_.stream_rows[states_[i].stream] += engine_->stream_rows(i);
+  }
+  engine_.reset();
 }
 
 void Pipeline::Fail(Status status) {
@@ -219,25 +230,30 @@ Status Pipeline::FirstFailure() const {
   return failure_;
 }
 
-void Pipeline::Supervise(std::stop_token stop) {
-  while (WaitUnlessStopped(kStatusInterval, stop)) {
+// True if the run goes on with a later plan.
+bool Pipeline::Supervise() {
+  const std::stop_callback end(failed_.get_token(), [this] { capture_ended_.request_stop(); });
+  while (WaitUnlessStopped(kStatusInterval, capture_ended_.get_token())) {
     if (steady_clock::now() - measured_at_ >= kDropInterval) {
       MeasureRates();
       DropDeliveredOutput();
     }
     PublishStatus("streaming");
   }
+  // Of a capture that goes on it is not asked.
+  return !failed_.stop_requested() && capture_->needs_plan();
 }
 
 void Pipeline::MeasureRates() {
   const auto now = steady_clock::now();
   const double seconds = std::chrono::duration<double>(now - measured_at_).count();
   measured_at_ = now;
-  source_rate_.Measure(engine_->source_rows(), seconds);
+  source_rate_.Measure(earlier_.source_rows + engine_->source_rows(), seconds);
   snapshot_rate_.Measure(source_->GetStatus().snapshot_rows, seconds);
-  sink_rates_.resize(writers_.size());
-  for (size_t i = 0; i < writers_.size(); ++i) {
-    sink_rates_[i].Measure(writers_[i]->GetProgress().rows, seconds);
+  const std::vector<const SinkWriter*> writers = sinks_.writers();
+  sink_rates_.resize(writers.size());
+  for (size_t i = 0; i < writers.size(); ++i) {
+    sink_rates_[i].Measure(writers[i]->GetProgress().rows, seconds);
   }
   state_bytes_.assign(states_.size(), 0);
   for (size_t i = 0; i < states_.size(); ++i) {
@@ -252,28 +268,9 @@ void Pipeline::MeasureRates() {
 void Pipeline::StopAll() {
   PublishStatus("stopping");
   const auto deadline = steady_clock::now() + kDrainTime;
-  capture_thread_.request_stop();
-  capture_thread_.join();
-  engine_thread_.request_stop();
-  engine_thread_.join();
+  StopEngine();
   source_->Close();
-  drain_sinks_.request_stop();
-  if (!FirstFailure().ok()) {
-    stop_sinks_.request_stop();
-  }
-  const auto delivered_all = [&] {
-    return std::all_of(writers_.begin(), writers_.end(), [&](const auto& writer) {
-      return writer->GetProgress().state == "stopped";
-    });
-  };
-  while (!delivered_all() && steady_clock::now() < deadline) {
-    WaitUnlessStopped(milliseconds(10), stop_sinks_.get_token());
-    if (stop_sinks_.stop_requested()) {
-      break;
-    }
-  }
-  stop_sinks_.request_stop();
-  sink_threads_.clear();
+  sinks_.Stop(/*at_once=*/!FirstFailure().ok(), deadline);
 }
 
 void Pipeline::DropDeliveredOutput() {
@@ -284,7 +281,7 @@ void Pipeline::DropDeliveredOutput() {
     retained_.push_back({now, end, log_bytes});
   }
   Offset delivered = end;
-  for (const std::unique_ptr<SinkWriter>& writer : writers_) {
+  for (const SinkWriter* writer : sinks_.writers()) {
     delivered = std::min(delivered, writer->GetProgress().delivered.value_or(Offset(0)));
   }
   // Delivered output is kept for a while, for targets that lose what they acknowledged.
@@ -372,6 +369,15 @@ void Pipeline::PublishStatus(std::string_view state) {
   for (const sources::PausedTable& paused : source.paused_tables) {
     snapshot.source.paused_tables.push_back({paused.table, paused.reason});
   }
+  for (const sources::PausedTable& left_out : source.left_out_tables) {
+    snapshot.source.left_out_tables.push_back({left_out.table, left_out.reason});
+  }
+  for (const sources::PausedTable& waits : waiting_) {
+    if (std::none_of(source.left_out_tables.begin(), source.left_out_tables.end(),
+                     [&](const auto& left_out) { return left_out.table == waits.table; })) {
+      snapshot.source.left_out_tables.push_back({waits.table, waits.reason});
+    }
+  }
   metrics_.TablesPaused(source.paused_tables.size());
   metrics_.ChangesLeftOut(source.paused_changes -
                           std::exchange(paused_changes_, source.paused_changes));
@@ -382,11 +388,11 @@ void Pipeline::PublishStatus(std::string_view state) {
   for (size_t i = 0; i < states_.size() && engine_; ++i) {
     StatusSnapshot::Stream stream;
     stream.name = states_[i].stream;
-    stream.rows = engine_->stream_rows(i);
+    stream.rows = engine_->stream_rows(i) + earlier_.stream_rows[stream.name];
     stream.state_bytes = i < state_bytes_.size() ? state_bytes_[i] : 0;
     snapshot.streams.push_back(std::move(stream));
   }
-  for (const std::unique_ptr<SinkWriter>& writer : writers_) {
+  for (const SinkWriter* writer : sinks_.writers()) {
     const size_t i = snapshot.sinks.size();
     snapshot.sinks.push_back(DescribeSink(*writer));
     snapshot.sinks.back().rows_per_second =
@@ -430,7 +436,7 @@ void Pipeline::JudgeReadiness(const sources::SourceStatus& source, StatusSnapsho
     snapshot.not_ready_reason = fmt::format(
         "no heartbeat has come back through the slot within {} ms", (3 * interval).count());
   } else {
-    for (const std::unique_ptr<SinkWriter>& writer : writers_) {
+    for (const SinkWriter* writer : sinks_.writers()) {
       const SinkWriter::Progress progress = writer->GetProgress();
       const bool flows = progress.state == "flowing" || progress.state == "idle";
       if (!flows) {

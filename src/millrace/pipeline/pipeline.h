@@ -19,7 +19,7 @@
 #include "millrace/pipeline/batch_loop.h"
 #include "millrace/pipeline/capture_loop.h"
 #include "millrace/pipeline/hand_over.h"
-#include "millrace/pipeline/sink_writer.h"
+#include "millrace/pipeline/sink_threads.h"
 #include "millrace/pipeline/status_snapshot.h"
 #include "millrace/pipeline/stream_plan.h"
 #include "millrace/sinks/sink.h"
@@ -41,7 +41,9 @@ struct Parts {
 };
 
 // Pipeline runs one configuration: source -> streams -> output log -> sinks, with everything
-// durable in the Store. It owns all threads but those of the admin server:
+// durable in the Store. Where the source finds tables that come or go while it runs, engine and
+// capture end at what is durable, and go on with a new plan, as do the sinks that it gives other
+// streams. It owns all threads but those of the admin server:
 //
 //   mr-capture      reads the source                        stops on request
 //   mr-engine       computes and commits micro-batches      when all that was given is durable
@@ -72,10 +74,10 @@ class Pipeline {
   Status ConnectSource(std::stop_token stop);
   Status Plan();
   StreamPlanInputs MakePlanInputs() const;
-  Status MakeSinks();
   void Start();
+  void StopEngine();
   void StopAll();
-  void Supervise(std::stop_token stop);
+  bool Supervise();
   void PublishStatus(std::string_view state);
   void DescribeReadings(const sources::SourceStatus& source, StatusSnapshot::Source& to) const;
   StatusSnapshot::Sink DescribeSink(const SinkWriter& writer) const;
@@ -91,7 +93,6 @@ class Pipeline {
   telemetry::PipelineMetrics& metrics_;
   StatusBoard& board_;
   const telemetry::Logger log_;
-  const std::vector<const sinks::SinkType*> sink_types_;
 
   std::unique_ptr<storage::Store> store_;
   std::unique_ptr<sources::Source> source_;
@@ -101,14 +102,21 @@ class Pipeline {
   HandOver hand_over_;
   std::unique_ptr<CaptureLoop> capture_;
   std::unique_ptr<BatchLoop> engine_;
-  std::vector<std::unique_ptr<SinkWriter>> writers_;
+  SinkThreads sinks_;
 
   // Used by the thread of Run() only.
   struct PlannedState {
     std::string stream;
     std::vector<storage::StateTableId> tables;
   };
-  std::vector<PlannedState> states_;  // of each stream
+  std::vector<PlannedState> states_;           // of each stream
+  std::vector<sources::PausedTable> waiting_;  // tables that streams wait for
+  // Of the engines that an earlier plan had.
+  struct Earlier {
+    uint64_t source_rows = 0;
+    TimestampMicros last_commit_ts = 0;
+    std::map<std::string, uint64_t> stream_rows;
+  } earlier_;
   std::deque<RetainedOutput> retained_;
   std::string last_state_;
   // Refreshed once a second.
@@ -128,8 +136,7 @@ class Pipeline {
   uint64_t paused_changes_ = 0;        // counted so far
 
   std::stop_source failed_;
-  std::stop_source stop_sinks_;
-  std::stop_source drain_sinks_;
+  std::stop_source capture_ended_;  // of the capture that runs, or a failure
   mutable Mutex mu_;
   // Guarded by mu_.
   Status failure_ MR_GUARDED_BY(mu_);
@@ -139,7 +146,6 @@ class Pipeline {
 
   std::jthread capture_thread_;
   std::jthread engine_thread_;
-  std::vector<std::jthread> sink_threads_;
 };
 
 }  // namespace millrace::pipeline

@@ -64,6 +64,12 @@ SinkWriter::Progress SinkWriter::GetProgress() const {
   return progress_;
 }
 
+void SinkWriter::GoOnCounting(const Progress& earlier) {
+  MutexLock lock(mu_);
+  progress_.rows = earlier.rows;
+  progress_.last_commit_ts = earlier.last_commit_ts;
+}
+
 void SinkWriter::SetState(std::string state, std::string error) {
   MutexLock lock(mu_);
   progress_.state = std::move(state);

@@ -75,6 +75,8 @@ class SinkWriter {
 
   const Options& options() const { return options_; }
   Progress GetProgress() const;
+  // Rows count from those of an earlier writer of the sink. Before Run().
+  void GoOnCounting(const Progress& earlier);
 
  private:
   Status Serve(std::stop_token stop, std::stop_token drain);

@@ -46,6 +46,8 @@ struct StatusSnapshot {
       std::string reason;
     };
     std::vector<PausedTable> paused_tables;
+    // That patterns match and that are not taken in, or that streams wait for.
+    std::vector<PausedTable> left_out_tables;
   };
   struct Stream {
     std::string name;

@@ -51,16 +51,21 @@ std::vector<SchemaPtr> NamedSchemas(const Table& table) {
   return schemas;
 }
 
+std::string FullNameOf(const config::StreamInput& input) {
+  return fmt::format("{}.{}", input.table.schema, input.table.name);
+}
+
 class Planner {
  public:
   explicit Planner(const StreamPlanInputs& inputs) : inputs_(inputs) {}
 
-  Result<StreamPlan> Plan();
+  // On failure, `at_fault` is the table that drives the stream that does not fit.
+  Result<StreamPlan> Plan(std::string& at_fault);
   Result<std::vector<StreamPtr>> Follow(const TablePtr& newer, StreamPlan& plan);
 
  private:
   Result<TablePtr> FindTable(const config::StreamInput& input) const;
-  Status PlanTableStates();
+  Status PlanTableStates(std::string& at_fault);
   Status PlanTableState(const TablePtr& table);
   Status PlanIdentityMap(const TablePtr& table);
   bool IsLookup(const Table& table) const;
@@ -77,14 +82,43 @@ class Planner {
   Result<std::vector<uint32_t>> AddressColumns(const Stream& stream) const;
   TableState* StateOf(const Table& table);
   void FindTableRoles();
+  // Why the stream waits for its table; empty: it does not.
+  std::string WaitsFor(const config::StreamConfig& config) const;
 
   const StreamPlanInputs& inputs_;
   StreamPlan plan_;
 };
 
-Result<StreamPlan> Planner::Plan() {
-  MR_RETURN_IF_ERROR(PlanTableStates());
+std::string Planner::WaitsFor(const config::StreamConfig& config) const {
+  const std::string table = FullNameOf(config.from);
+  if (const auto left_out = inputs_.left_out.find(table); left_out != inputs_.left_out.end()) {
+    return fmt::format("stream '{}' waits for table {}, which is left out", config.name, table);
+  }
+  const config::SourceConfig& source = inputs_.config.source;
+  const bool may_come =
+      source.discover && std::any_of(source.table_patterns.begin(), source.table_patterns.end(),
+                                     [&](const config::TablePattern& pattern) {
+                                       return !pattern.exact().has_value() &&
+                                              pattern.Matches(config.from.table);
+                                     });
+  return may_come && !FindTable(config.from).ok()
+             ? fmt::format("stream '{}' waits for table {}, which is not there yet", config.name,
+                           table)
+             : std::string();
+}
+
+Result<StreamPlan> Planner::Plan(std::string& at_fault) {
   for (const config::StreamConfig& config : inputs_.config.streams) {
+    if (std::string waits = WaitsFor(config); !waits.empty()) {
+      plan_.waiting[config.name] = {FullNameOf(config.from), std::move(waits)};
+    }
+  }
+  MR_RETURN_IF_ERROR(PlanTableStates(at_fault));
+  for (const config::StreamConfig& config : inputs_.config.streams) {
+    if (plan_.waiting.contains(config.name)) {
+      continue;
+    }
+    at_fault = FullNameOf(config.from);
     Result<PlannedStream> planned = PlanStream(config);
     if (!planned.ok()) {
       return planned.status().WithContext(fmt::format("stream '{}'", config.name));
@@ -93,6 +127,8 @@ Result<StreamPlan> Planner::Plan() {
     plan_.streams.push_back(*std::move(planned));
   }
   FindTableRoles();
+  plan_.tables = inputs_.tables;
+  plan_.table_roles.left_out = inputs_.left_out;
   return std::move(plan_);
 }
 
@@ -105,8 +141,10 @@ Result<std::vector<StreamPtr>> Planner::Follow(const TablePtr& newer, StreamPlan
     MR_RETURN_IF_ERROR(PlanTableState(newer));
   }
   std::vector<StreamPtr> changed;
-  for (size_t i = 0; i < plan_.streams.size(); ++i) {
-    const config::StreamConfig& config = inputs_.config.streams[i];
+  for (PlannedStream& stream : plan_.streams) {
+    const config::StreamConfig& config = *std::find_if(
+        inputs_.config.streams.begin(), inputs_.config.streams.end(),
+        [&](const config::StreamConfig& known) { return known.name == stream.stream()->name; });
     std::vector<config::StreamInput> reads = config.lookups;
     reads.push_back(config.from);
     const bool is_read = std::any_of(reads.begin(), reads.end(), [&](const auto& input) {
@@ -122,11 +160,11 @@ Result<std::vector<StreamPtr>> Planner::Follow(const TablePtr& newer, StreamPlan
                       "change it, then start again",
                       config.name, newer->FullName()));
     }
-    if (planned->stream()->schema_version != plan_.streams[i].stream()->schema_version) {
+    if (planned->stream()->schema_version != stream.stream()->schema_version) {
       changed.push_back(planned->stream());
       plan_.by_name[config.name] = planned->stream();
     }
-    plan_.streams[i] = *std::move(planned);
+    stream = *std::move(planned);
   }
   plan = std::move(plan_);
   return changed;
@@ -158,8 +196,12 @@ bool Planner::IsDriving(const Table& table) const {
       });
 }
 
-Status Planner::PlanTableStates() {
+Status Planner::PlanTableStates(std::string& at_fault) {
   for (const config::StreamConfig& config : inputs_.config.streams) {
+    if (plan_.waiting.contains(config.name)) {
+      continue;
+    }
+    at_fault = FullNameOf(config.from);
     MR_RETURN_IF_ERROR(FindTable(config.from).status());
     for (const config::StreamInput& lookup : config.lookups) {
       MR_ASSIGN_OR_RETURN(const TablePtr table, FindTable(lookup));
@@ -171,6 +213,7 @@ Status Planner::PlanTableStates() {
     }
   }
   for (const TablePtr& table : inputs_.tables) {
+    at_fault = table->FullName();
     MR_RETURN_IF_ERROR(PlanTableState(table));
   }
   return Status::Ok();
@@ -473,7 +516,26 @@ void Planner::FindTableRoles() {
 
 }  // namespace
 
-Result<StreamPlan> PlanStreams(const StreamPlanInputs& inputs) { return Planner(inputs).Plan(); }
+std::string LeftOutSentence(const std::string& table, const Status& why) {
+  return fmt::format("table {} matches source.tables and is left out: {}", table, why.message());
+}
+
+Result<StreamPlan> PlanStreams(const StreamPlanInputs& inputs) {
+  StreamPlanInputs rest = inputs;
+  for (;;) {
+    std::erase_if(rest.tables,
+                  [&](const TablePtr& table) { return rest.left_out.contains(table->FullName()); });
+    std::string at_fault;
+    Result<StreamPlan> plan = Planner(rest).Plan(at_fault);
+    const bool may_be_left_out = std::find(rest.candidates.begin(), rest.candidates.end(),
+                                           at_fault) != rest.candidates.end() &&
+                                 !rest.left_out.contains(at_fault);
+    if (plan.ok() || !may_be_left_out) {
+      return plan;
+    }
+    rest.left_out[at_fault] = LeftOutSentence(at_fault, plan.status());
+  }
+}
 
 Result<std::vector<StreamPtr>> FollowTable(const TablePtr& newer, StreamPlanInputs& inputs,
                                            StreamPlan& plan) {

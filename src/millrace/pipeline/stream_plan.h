@@ -40,6 +40,11 @@ struct StreamPlan {
   std::vector<std::unique_ptr<TableState>> table_states;
   std::vector<PlannedStream> streams;
   sources::TableRoles table_roles;
+  // The tables that it is for: those that were given, without those that are left out.
+  std::vector<TablePtr> tables;
+  // Streams that are not made, by name: the table that is not there yet or left out, and a
+  // sentence.
+  std::map<std::string, sources::PausedTable> waiting;
   // The streams by name, for the sinks.
   std::map<std::string, StreamPtr> by_name;
 };
@@ -47,6 +52,9 @@ struct StreamPlan {
 struct StreamPlanInputs {
   const config::PipelineConfig& config;
   std::vector<TablePtr> tables;  // as the plan is
+  // Tables that may be left out, and those that are, with the reason.
+  std::vector<std::string> candidates;
+  std::map<std::string, std::string> left_out;
   // What the sinks ask of the streams.
   std::vector<sinks::StreamUse> uses;
   sql::SqlEngine& sql;
@@ -54,8 +62,13 @@ struct StreamPlanInputs {
   telemetry::Logger log;
 };
 
-// kInvalidArgument or kFailedPrecondition with one sentence if streams and tables do not fit.
+// kInvalidArgument or kFailedPrecondition with one sentence if streams and tables do not fit. A
+// candidate whose streams do not fit is left out instead; with source.discover a stream waits whose
+// table a pattern matches and that is not there.
 Result<StreamPlan> PlanStreams(const StreamPlanInputs& inputs);
+
+// Why a candidate is left out.
+std::string LeftOutSentence(const std::string& table, const Status& why);
 
 // Brings `plan` and `inputs.tables` up to `newer`, a later version of one of the tables: mirrors
 // get a new version of their columns, streams with SQL are prepared again. The streams that

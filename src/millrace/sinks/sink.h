@@ -124,8 +124,9 @@ struct SinkContext {
   std::string pipeline;
   std::string name;
   std::string instance_id;  // of data_dir; see storage::Store
-  std::map<std::string, StreamPtr>
-      streams;  // those that it uses, by name, as they are at the start
+  // Those that it uses, by name, as they are at the start. What the configuration says of others is
+  // left out: their tables are not there yet.
+  std::map<std::string, StreamPtr> streams;
   // Any version of them; null if there is none.
   std::function<StreamPtr(StreamId, SchemaVersion)> find_stream;
   DeliveryLog* delivery_log = nullptr;

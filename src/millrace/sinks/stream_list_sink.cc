@@ -4,8 +4,6 @@
 #include <utility>
 #include <vector>
 
-#include <fmt/format.h>
-
 namespace millrace::sinks {
 
 SinkType MakeStreamListSinkType(StreamListSink sink) {
@@ -25,13 +23,8 @@ SinkType MakeStreamListSinkType(StreamListSink sink) {
     }
     return uses;
   };
-  type.make = [make = std::move(sink.make)](const config::Section& section,
+  type.make = [make = std::move(sink.make)](const config::Section&,
                                             SinkContext context) -> Result<std::unique_ptr<Sink>> {
-    for (const std::string& stream : section.GetStringList("streams")) {
-      if (context.streams.count(stream) == 0) {
-        return InvalidArgument(fmt::format("there is no stream '{}'", stream));
-      }
-    }
     return make(std::move(context));
   };
   type.check = [](const config::Section&, const telemetry::Logger&) { return Status::Ok(); };

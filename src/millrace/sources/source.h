@@ -68,6 +68,8 @@ struct SourceStatus {
   std::vector<TableReading> readings;
   std::string last_error;
   std::vector<PausedTable> paused_tables;
+  // That match a pattern and are not taken in: the reason.
+  std::vector<PausedTable> left_out_tables;
   uint64_t paused_changes = 0;  // row changes that were left out for them, by this process
 };
 
@@ -82,17 +84,20 @@ struct TableRoles {
   std::vector<std::string> append_only;
   // The tables that the streams of a table join: those are complete before its rows are read.
   std::map<std::string, std::vector<std::string>> joined_by;
+  // Candidates whose streams cannot be made, with the reason: they are not taken in.
+  std::map<std::string, std::string> left_out;
 };
 
 // A Source reads committed transactions, in commit order, out of one database.
 //
 // Lifecycle: Open(), then Poll() and Take() any number of times, then Close(). After kUnavailable
 // or kTimedOut the caller calls Close(), waits, and starts again from Open() with the state that is
-// durable by then; everything that was read but is not durable is read again. Other errors end the
-// run.
+// durable by then; everything that was read but is not durable is read again. Connect() may then
+// find other tables than before: the caller plans anew before it calls Start(). Other errors end
+// the run.
 //
-// Threads: one thread (mr-capture) makes every call but Confirm(), ReadAgain(), GetStatus() and
-// Tables(), which any thread may make.
+// Threads: one thread (mr-capture) makes every call but Confirm(), ReadAgain(), GetStatus(),
+// Tables() and Candidates(), which any thread may make.
 class Source {
  public:
   Source() = default;
@@ -108,6 +113,11 @@ class Source {
   // In the versions that the stream has come to; a batch that brings a newer one names it.
   // REQUIRES: Connect() succeeded once.
   virtual std::vector<TablePtr> Tables() const = 0;
+
+  // Full names of those of Tables() that were found while earlier runs went on without them:
+  // Start() does not take in those of TableRoles::left_out. The others must be planned for.
+  // REQUIRES: Connect() succeeded once.
+  virtual std::vector<std::string> Candidates() const = 0;
 
   // Makes or checks publication and slot and goes on at `state.position`, or at the slot's
   // beginning if there is none. Tables that `state` does not know are read beside the stream, and

@@ -216,6 +216,8 @@ Status CheckTarget(const Section& section, const telemetry::Logger& /*log*/) {
 
 Result<std::unique_ptr<Sink>> MakeSink(const Section& section, SinkContext context) {
   MR_ASSIGN_OR_RETURN(ClickHouseOptions options, ReadClickHouseOptions(section));
+  std::erase_if(options.tables,
+                [&](const TableOptions& table) { return !context.streams.contains(table.stream); });
   MR_ASSIGN_OR_RETURN(std::unique_ptr<ClickHouseSink> sink,
                       ClickHouseSink::Make(std::move(options), std::move(context)));
   return std::unique_ptr<Sink>(std::move(sink));

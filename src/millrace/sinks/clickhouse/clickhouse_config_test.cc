@@ -88,7 +88,7 @@ TEST(ClickHouseConfig, MakeChecksTheStreams) {
   testing::MemoryDeliveryLog log;
   SinkContext context;
   context.delivery_log = &log;
-  EXPECT_EQ(ClickHouseSinkType().make(section, context).status().code(), Code::kInvalidArgument);
+  EXPECT_TRUE(ClickHouseSinkType().make(section, context).ok());  // the stream waits
   context.streams["s"] = testing::MakeStream(
       "s", {{"a", TypeKind::kInt32, false}, {"b", TypeKind::kInt32, false}}, {0});
   const Status status = ClickHouseSinkType().make(section, context).status();

@@ -40,17 +40,16 @@ const std::vector<std::pair<std::string, std::string>> kPositionTopicSettings = 
 
 Status CheckStreams(const KafkaSinkOptions& options, const SinkContext& context) {
   for (const KafkaTopicEntry& entry : options.topics) {
-    const auto stream = context.streams.find(entry.stream);
-    if (stream == context.streams.end()) {
-      return InvalidArgument(fmt::format("there is no stream '{}'", entry.stream));
-    }
-    MR_RETURN_IF_ERROR(KafkaEncoder(entry).Prepare(stream->second));
+    MR_RETURN_IF_ERROR(KafkaEncoder(entry).Prepare(context.streams.at(entry.stream)));
   }
   return Status::Ok();
 }
 
 Result<std::unique_ptr<Sink>> MakeKafkaSink(const config::Section& section, SinkContext context) {
   MR_ASSIGN_OR_RETURN(KafkaSinkOptions options, ParseKafkaOptions(section));
+  std::erase_if(options.topics, [&](const KafkaTopicEntry& entry) {
+    return !context.streams.contains(entry.stream);
+  });
   MR_RETURN_IF_ERROR(CheckStreams(options, context));
   return std::unique_ptr<Sink>(std::make_unique<KafkaSink>(std::move(options), std::move(context)));
 }

@@ -83,17 +83,16 @@ std::optional<XaddId> LastGeneratedId(const RedisReply& reply) {
 
 Status CheckStreams(const RedisOptions& options, const SinkContext& context) {
   for (const RedisWrite& write : options.writes) {
-    const auto stream = context.streams.find(write.stream);
-    if (stream == context.streams.end()) {
-      return InvalidArgument(fmt::format("there is no stream '{}'", write.stream));
-    }
-    MR_RETURN_IF_ERROR(BoundKeyTemplate::Bind(write.key, *stream->second).status());
+    const StreamPtr& stream = context.streams.at(write.stream);
+    MR_RETURN_IF_ERROR(BoundKeyTemplate::Bind(write.key, *stream).status());
   }
   return Status::Ok();
 }
 
 Result<std::unique_ptr<Sink>> MakeRedisSink(const config::Section& section, SinkContext context) {
   MR_ASSIGN_OR_RETURN(RedisOptions options, ParseRedisOptions(section));
+  std::erase_if(options.writes,
+                [&](const RedisWrite& write) { return !context.streams.contains(write.stream); });
   MR_RETURN_IF_ERROR(CheckStreams(options, context));
   return std::unique_ptr<Sink>(std::make_unique<RedisSink>(std::move(options), std::move(context)));
 }

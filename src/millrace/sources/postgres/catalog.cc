@@ -95,10 +95,10 @@ Result<Draft> ReadTable(const Rows& rows, size_t i) {
   return draft;
 }
 
-Status FindTables(pg::Connection& connection, const std::vector<std::string>& patterns,
+Status FindTables(pg::Connection& connection, const PostgresSourceConfig& config,
                   std::vector<Draft>& drafts, Catalog& catalog) {
   std::map<uint32_t, size_t> seen;
-  for (const std::string& text : patterns) {
+  for (const std::string& text : config.tables) {
     const auto pattern = config::TablePattern::Parse(text);
     if (!pattern) {
       return InvalidArgument(fmt::format("source.tables: '{}' names no table", text));
@@ -112,12 +112,17 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
     }
     sql += "ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\"";
     MR_ASSIGN_OR_RETURN(const pg::QueryResult rows, connection.Exec(sql));
-    if (rows.row_count() == 0) {
-      catalog.problems.push_back(NotFound(
-          fmt::format("source.tables: '{}' matches no table of {}: create it, or correct the name",
-                      text, connection.peer())));
-    }
     const bool is_exact = pattern->exact().has_value();
+    if (rows.row_count() == 0 && (is_exact || !config.discover)) {
+      catalog.problems.push_back(
+          {.table = is_exact
+                        ? fmt::format("{}.{}", pattern->exact()->schema, pattern->exact()->name)
+                        : std::string(),
+           .is_exact = is_exact,
+           .status = NotFound(fmt::format(
+               "source.tables: '{}' matches no table of {}: create it, or correct the name", text,
+               connection.peer()))});
+    }
     for (size_t i = 0; i < rows.row_count(); ++i) {
       const auto [at, is_new] = seen.emplace(Number<uint32_t>(rows.Text(i, 0)), SIZE_MAX);
       if (!is_new) {
@@ -128,7 +133,9 @@ Status FindTables(pg::Connection& connection, const std::vector<std::string>& pa
       }
       Result<Draft> draft = ReadTable(rows, i);
       if (!draft.ok()) {
-        catalog.problems.push_back(draft.status());
+        catalog.problems.push_back({.table = fmt::format("{}.{}", rows.Text(i, 1), rows.Text(i, 2)),
+                                    .is_exact = is_exact,
+                                    .status = draft.status()});
         continue;
       }
       draft->is_exact = is_exact;
@@ -163,10 +170,13 @@ Status LoadPartitions(pg::Connection& connection, std::vector<Draft>& drafts, Ca
     if (root == ancestors.end()) {
       kept.push_back(draft);
     } else if (draft.is_exact) {
-      catalog.problems.push_back(InvalidArgument(fmt::format(
-          "source.tables names {} and a partitioned table of which it is a partition: its rows "
-          "would come twice; name the partitioned table, or its partitions",
-          draft.table.FullName())));
+      catalog.problems.push_back(
+          {.table = draft.table.FullName(),
+           .is_exact = true,
+           .status = InvalidArgument(fmt::format(
+               "source.tables names {} and a partitioned table of which it is a partition: its "
+               "rows would come twice; name the partitioned table, or its partitions",
+               draft.table.FullName()))});
     }
   }
   drafts = std::move(kept);
@@ -216,11 +226,21 @@ LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
 WHERE t.typtype <> 'd' AND e.oid IS NULL
 ORDER BY d.attrelid, d.attnum)";
 
-// Every column that there ever was. The text of attmissingval is that of an array with one element.
+// Every column that there ever was. The text of attmissingval is that of an array with one element;
+// a partitioned table has none, but those of its partitions that were there do.
 constexpr std::string_view kAttributesSql = R"(
+WITH RECURSIVE tree(root, relid) AS (
+  SELECT c.oid, c.oid FROM pg_class c WHERE c.oid IN ({0}) AND c.relkind = 'p'
+  UNION ALL
+  SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.relid
+), below AS (
+  SELECT t.root, x.attname, min((x.attmissingval::text::text[])[1]) AS missing
+  FROM tree t JOIN pg_attribute x ON x.attrelid = t.relid AND x.atthasmissing
+  GROUP BY t.root, x.attname
+)
 SELECT a.attrelid, a.attnum, a.attname, a.attisdropped, a.attgenerated <> '',
-       CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END, a.xmin
-FROM pg_attribute a
+       CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] ELSE b.missing END, a.xmin
+FROM pg_attribute a LEFT JOIN below b ON b.root = a.attrelid AND b.attname = a.attname
 WHERE a.attrelid IN ({0}) AND a.attnum > 0
 ORDER BY a.attrelid, a.attnum)";
 
@@ -383,8 +403,12 @@ Result<CatalogTable> Finish(Draft draft) {
   draft.facts.source.has_usable_identity = HasUsableIdentity(draft);
   draft.facts.source.types = std::move(draft.types);
   draft.facts.source.is_partitioned = draft.is_partitioned;
-  draft.facts.source.partitions = std::move(draft.partitions.leaves);
+  if (draft.is_partitioned) {
+    draft.facts.source.partitions = std::move(draft.partitions.partitions);
+  }
   draft.facts.source.has_generated_column = draft.has_generated_column;
+  draft.facts.is_published = draft.published.has_value();
+  draft.facts.is_exact = draft.is_exact;
   if (draft.published) {
     draft.facts.source.row_filter = std::move(draft.published->row_filter);
   }
@@ -415,7 +439,7 @@ Status LoadDetails(pg::Connection& connection, std::vector<Draft>& drafts) {
 Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConfig& config) {
   Catalog catalog;
   std::vector<Draft> drafts;
-  MR_RETURN_IF_ERROR(FindTables(connection, config.tables, drafts, catalog));
+  MR_RETURN_IF_ERROR(FindTables(connection, config, drafts, catalog));
   MR_RETURN_IF_ERROR(LoadPartitions(connection, drafts, catalog));
   MR_RETURN_IF_ERROR(LoadPublished(connection, config, drafts));
   if (drafts.empty()) {
@@ -424,16 +448,31 @@ Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConf
   MR_RETURN_IF_ERROR(LoadDetails(connection, drafts));
   for (Draft& draft : drafts) {
     const bool is_left_out = !draft.is_exact && draft.table.columns->empty();
+    const std::string name = draft.table.FullName();
+    const bool is_exact = draft.is_exact;
     Result<CatalogTable> table = Finish(std::move(draft));
     if (table.ok()) {
       catalog.tables.push_back(*std::move(table));
     } else if (is_left_out) {
       catalog.left_out.push_back(table.status().message());
     } else {
-      catalog.problems.push_back(table.status());
+      catalog.problems.push_back({.table = name, .is_exact = is_exact, .status = table.status()});
     }
   }
   return catalog;
+}
+
+Result<std::set<std::string>> ListTables(pg::Connection& connection,
+                                         const PostgresSourceConfig& config) {
+  Catalog catalog;
+  std::vector<Draft> drafts;
+  MR_RETURN_IF_ERROR(FindTables(connection, config, drafts, catalog));
+  MR_RETURN_IF_ERROR(LoadPartitions(connection, drafts, catalog));
+  std::set<std::string> names;
+  for (const Draft& draft : drafts) {
+    names.insert(draft.table.FullName());
+  }
+  return names;
 }
 
 CatalogStatements MakeCatalogStatements(std::string_view oids) {
@@ -500,6 +539,13 @@ Result<CatalogMoment> LoadMoment(pg::Connection& connection, const PostgresSourc
     MR_ASSIGN_OR_RETURN(auto partitions, LoadPartitionFacts(connection, partition_oids));
     for (Draft& draft : drafts) {
       draft.partitions = std::move(partitions[draft.table.oid]);
+      const auto known = std::find_if(tables.begin(), tables.end(), [&](const auto& table) {
+        return table->table->oid == draft.table.oid && table->partitions.has_value();
+      });
+      if (known != tables.end()) {
+        MR_RETURN_IF_ERROR(
+            FindEmpty(connection, *(*known)->partitions, draft.partitions.partitions));
+      }
     }
     MR_RETURN_IF_ERROR(LoadPublished(connection, config, drafts));
     MR_RETURN_IF_ERROR(LoadDetails(connection, drafts));

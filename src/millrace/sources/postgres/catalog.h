@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -35,14 +36,23 @@ struct CatalogTable {
   bool is_owner = false;
   // A policy would hide rows from us.
   bool row_security_active = false;
+  bool is_published = false;  // by a publication of the pipeline
+  bool is_exact = false;      // the configuration names it, and not by a pattern
+};
+
+// Why a table of the configuration, or an entry of it, cannot be read: one sentence with the
+// remedy.
+struct TableProblem {
+  std::string table;  // full name; empty: of an entry with a pattern
+  bool is_exact = false;
+  Status status;
 };
 
 // The tables of the configuration, in its order (within a pattern by name), each once.
 struct Catalog {
   std::vector<CatalogTable> tables;
-  // Entries that name nothing, and tables that no source can read: one sentence with the remedy
-  // each.
-  std::vector<Status> problems;
+  // Entries that name nothing, and tables that no source can read.
+  std::vector<TableProblem> problems;
   // Tables that a pattern matches and that are left out, with the reason: one sentence each.
   std::vector<std::string> left_out;
 };
@@ -52,7 +62,13 @@ struct Catalog {
 //
 // A pattern matches partitioned tables and plain ones; a partition only where no root of it is
 // matched.
+//
+// With config.discover a pattern may match nothing.
 Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConfig& config);
+
+// The full names of what LoadCatalog() would look at.
+Result<std::set<std::string>> ListTables(pg::Connection& connection,
+                                         const PostgresSourceConfig& config);
 
 // What the catalog has under some object ids at one moment. What is not there was dropped, or is no
 // table that a source can read.

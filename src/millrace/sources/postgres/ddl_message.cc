@@ -25,7 +25,7 @@ bool ReadText(const Json& json, std::optional<std::string>& text) {
   if (json.is_string()) {
     text = json.get<std::string>();
   } else if (json.is_boolean()) {
-    text = json.get<bool>() ? "t" : "f";
+    text = std::string(json.get<bool>() ? "t" : "f");
   } else if (json.is_number_integer()) {
     text = json.dump();
   } else {

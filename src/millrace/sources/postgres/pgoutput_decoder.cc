@@ -534,6 +534,7 @@ Status PgOutputDecoder::DecodeTruncate(MessageCursor& in) {
     if (!Keeps(*relation)) {
       SkipChange(*relation);
     } else {
+      resolver_.Truncated(relation->rows.number, open_.xid);
       AddChange(ChangesOf(*relation), ChangeOp::kTruncate, kNoRow, kNoRow, sizeof(uint32_t));
     }
   }

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,10 @@ struct PostgresSourceConfig {
   // `schema.table`, quoted where PostgreSQL would need it; `*` stands for any run of characters; a
   // bare name is in schema public.
   std::vector<std::string> tables;
+  // Tables that come while it runs are taken in, where a pattern matches them.
+  bool discover = false;
+  // Full names of tables that streams read: one of these that is dropped is waited for.
+  std::set<std::string> stream_tables;
   std::string slot;
   std::string publication;
   bool manage_publication = true;

@@ -54,9 +54,10 @@ Result<CatalogMoment> PostgresSource::ReadCatalog(const std::vector<SourceTableP
   return moment;
 }
 
-void PostgresSource::CompareCatalog() {
+Status PostgresSource::CompareCatalog() {
   const auto now = std::chrono::steady_clock::now();
-  if (now >= next_compare_) {
+  const bool is_due = now >= next_compare_;
+  if (is_due) {
     next_compare_ = now + (config_.heartbeat_interval.count() > 0 ? config_.heartbeat_interval
                                                                   : kCompareInterval);
     if (const Status read = registry_.ReadCatalog(); !read.ok()) {
@@ -67,6 +68,16 @@ void PostgresSource::CompareCatalog() {
       registry_.PassedCatalog(stream_->decoded_end())) {
     reader_->ForgetResolutions();
   }
+  if (is_due && config_.discover) {
+    const Result<std::string> found = LookForTables();
+    if (!found.ok()) {
+      catalog_.reset();
+      log_.Warn("New tables cannot be looked for, will try again", {{"error", found.status()}});
+    } else if (!found->empty()) {
+      return Unavailable(fmt::format("new tables are taken in: {}", *found));
+    }
+  }
+  return Status::Ok();
 }
 
 void PostgresSource::TakeTables() {
@@ -81,8 +92,13 @@ void PostgresSource::PublishTables() {
   for (const SourceTablePtr& table : registry_.tables()) {
     tables.push_back(table->table);
   }
+  std::vector<std::string> candidates;
+  for (const auto& [name, candidate] : candidates_) {
+    candidates.push_back(name);
+  }
   MutexLock lock(mu_);
   tables_ = std::move(tables);
+  candidate_names_ = std::move(candidates);
 }
 
 Status PostgresSource::Connect(const SourceState& state) {
@@ -91,16 +107,27 @@ Status PostgresSource::Connect(const SourceState& state) {
     MR_ASSIGN_OR_RETURN(control_, Open(false));
     MR_ASSIGN_OR_RETURN(const pg::QueryResult now, control_->Exec("SELECT pg_current_snapshot()"));
     MR_ASSIGN_OR_RETURN(const XidSnapshot seen, XidSnapshot::Parse(now.Text(0, 0)));
-    MR_ASSIGN_OR_RETURN(ServerReport report, InspectServer(*control_, config_));
+    // At the first start everything is to fit.
+    const bool may_leave_out = config_.discover && state.position.has_value();
+    const std::set<std::string> taken =
+        may_leave_out ? TakenTables(state) : std::set<std::string>();
+    MR_ASSIGN_OR_RETURN(ServerReport report,
+                        InspectServer(*control_, config_, may_leave_out ? &taken : nullptr));
     if (!report.errors.empty()) {
       return report.errors.front();
     }
     is_standby_ = report.is_standby;
     std::vector<SourceTable> in_catalog;
+    candidates_.clear();
     for (CatalogTable& entry : report.catalog.tables) {
+      const std::string name = entry.source.table->FullName();
+      if (may_leave_out && !entry.is_exact && !taken.contains(name)) {
+        candidates_[name] = {FormatTableNote(entry.source), entry.is_published};
+      }
       in_catalog.push_back(std::move(entry.source));
     }
-    MR_RETURN_IF_ERROR(registry_.Load(std::move(in_catalog), state, seen));
+    MR_RETURN_IF_ERROR(registry_.Load(std::move(in_catalog), state, AwaitedTables(taken), seen));
+    SetLeftOut(std::move(report.left_out));
     TakeTables();
     PublishTables();
     phase_ = Phase::kConnected;
@@ -127,7 +154,7 @@ Status PostgresSource::Step(milliseconds wait) {
       if (is_held_) {
         return Status::Ok();
       }
-      CompareCatalog();
+      MR_RETURN_IF_ERROR(CompareCatalog());
       MR_RETURN_IF_ERROR(BeginReadingAgain());
       return snapshot_->Poll();
     case Phase::kClosed:
@@ -303,7 +330,9 @@ Status PostgresSource::BeginReadingAgain() {
     const auto found =
         std::find_if(registry_.tables().begin(), registry_.tables().end(),
                      [&](const SourceTablePtr& table) { return table->table->FullName() == name; });
-    MR_CHECK(found != registry_.tables().end());
+    if (found == registry_.tables().end()) {
+      continue;  // it was asked for, and has left since
+    }
     SourceTablePtr table = *found;
     const bool has_gap = !table->paused.empty();
     if (has_gap) {
@@ -317,6 +346,7 @@ Status PostgresSource::BeginReadingAgain() {
       reader_->ForgetResolutions();
     }
     MR_RETURN_IF_ERROR(snapshot_->ReadAgain(*table, has_gap));
+    registry_.Mended(name);
   }
   return Status::Ok();
 }

@@ -43,6 +43,7 @@ class PostgresSource final : public Source {
 
   Status Connect(const SourceState& state) override;
   std::vector<TablePtr> Tables() const override;
+  std::vector<std::string> Candidates() const override;
   Status Start(const SourceState& state, SourceStateStore& store, const TableRoles& roles) override;
   Status Poll(std::chrono::milliseconds wait) override;
   void Hold(bool is_held) override { is_held_ = is_held; }
@@ -91,8 +92,28 @@ class PostgresSource final : public Source {
   Status PollStream(std::chrono::milliseconds wait);
   void PublishStatus(const Status& status);
   Result<CatalogMoment> ReadCatalog(const std::vector<SourceTablePtr>& tables);
-  // Looks now and then whether the catalog shows changes of tables to which nobody writes.
-  void CompareCatalog();
+  // Looks now and then whether the catalog shows changes of tables to which nobody writes, and
+  // other tables. kUnavailable if these are to be taken in.
+  Status CompareCatalog();
+  // Those of the tables of earlier runs that stay ours while they are not there.
+  std::set<std::string> AwaitedTables(const std::set<std::string>& taken) const;
+  // Says each reason once.
+  void SetLeftOut(std::map<std::string, std::string> left_out);
+  // Goes on without these candidates.
+  void LeaveOut(const std::map<std::string, std::string>& reasons);
+  // Publishes the tables, if need be without the candidates.
+  Status PublishTaken(pg::Connection& connection);
+  // Those of the tables that are there.
+  std::vector<SourceTable> PresentTables() const;
+  // What the catalog has of the tables, and what is to be taken in beside them. Both empty: there
+  // is nothing that is not known.
+  struct Matches {
+    std::vector<SourceTable> known;
+    std::vector<SourceTable> newcomers;
+  };
+  Result<Matches> FindNewcomers();
+  // The names of what is to be taken in, and is published by then; empty: nothing.
+  Result<std::string> LookForTables();
   // Takes the tables as the registry has them now.
   void TakeTables();
   void PublishTables();
@@ -110,9 +131,19 @@ class PostgresSource final : public Source {
   std::chrono::steady_clock::time_point next_compare_;
   std::chrono::steady_clock::time_point next_mend_;
   std::vector<SourceTable> source_tables_;  // as they were when the source connected
-  bool must_start_again_ = false;           // a table that is being read has changed
-  uint64_t paused_changes_ = 0;             // of earlier readers
-  SourceStateStore* store_ = nullptr;       // from Start() to Close()
+  // With discover. What is not taken in, and why; what Connect() found that no earlier run had, and
+  // of that what the streams cannot use: as notes, by full name.
+  struct Candidate {
+    std::string note;
+    bool is_published = false;
+  };
+  std::map<std::string, std::string> left_out_;
+  std::map<std::string, std::string> said_;  // of left_out_, so that each is said once
+  std::map<std::string, Candidate> candidates_;
+  std::map<std::string, std::string> unfit_;
+  bool must_start_again_ = false;      // a table that is being read has changed
+  uint64_t paused_changes_ = 0;        // of earlier readers
+  SourceStateStore* store_ = nullptr;  // from Start() to Close()
   TableRoles roles_;
   std::map<std::string, std::string, std::less<>> notes_;  // that are durable
   std::unique_ptr<pg::Connection> control_;
@@ -146,6 +177,7 @@ class PostgresSource final : public Source {
   mutable Mutex mu_;
   // Guarded by mu_.
   std::vector<TablePtr> tables_ MR_GUARDED_BY(mu_);
+  std::vector<std::string> candidate_names_ MR_GUARDED_BY(mu_);
   SourceStatus status_ MR_GUARDED_BY(mu_);
   std::set<std::string> read_again_ MR_GUARDED_BY(mu_);  // full names
   Status can_read_ MR_GUARDED_BY(mu_);

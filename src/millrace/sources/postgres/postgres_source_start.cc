@@ -38,6 +38,9 @@ Result<std::unique_ptr<pg::Connection>> PostgresSource::Open(bool is_replication
 Result<std::vector<SourceTable>> PostgresSource::TablesInOrder() const {
   std::vector<SourceTable> tables;
   for (const std::string& name : roles_.snapshot_order) {
+    if (left_out_.contains(name)) {
+      continue;
+    }
     const auto found =
         std::find_if(source_tables_.begin(), source_tables_.end(),
                      [&](const SourceTable& table) { return table.table->FullName() == name; });
@@ -58,6 +61,15 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
   const Status status = [&]() -> Status {
     store_ = &store;
     roles_ = roles;
+    if (!roles.left_out.empty()) {
+      LeaveOut(roles.left_out);
+    }
+    registry_.SetNeverAgain(config_.snapshot_mode == SnapshotMode::kNever ? roles.snapshot_order
+                                                                          : roles.append_only);
+    if (state.position.has_value()) {
+      MR_RETURN_IF_ERROR(registry_.LookForAttached());
+      TakeTables();
+    }
     notes_ = state.notes;
     MR_ASSIGN_OR_RETURN(replication_, Open(true));
     MR_ASSIGN_OR_RETURN(system_, IdentifySystem(*replication_));
@@ -177,12 +189,12 @@ Status PostgresSource::PrepareDdlCapture() {
 
 Status PostgresSource::PreparePublications() {
   if (!is_standby_) {
-    MR_ASSIGN_OR_RETURN(publications_, EnsurePublications(*control_, config_, source_tables_));
-    return Status::Ok();
+    return PublishTaken(*control_);
   }
   const auto deadline = std::chrono::steady_clock::now() + kReplayWait;
   for (;;) {
-    MR_ASSIGN_OR_RETURN(PublicationPlan plan, PlanPublications(*control_, config_, source_tables_));
+    MR_ASSIGN_OR_RETURN(PublicationPlan plan,
+                        PlanPublications(*control_, config_, PresentTables()));
     if (plan.statements.empty()) {
       publications_ = std::move(plan.names);
       return Status::Ok();
@@ -195,7 +207,7 @@ Status PostgresSource::PreparePublications() {
     }
     if (primary_ == nullptr) {
       MR_ASSIGN_OR_RETURN(primary_, OpenPrimary());
-      MR_RETURN_IF_ERROR(EnsurePublications(*primary_, config_, source_tables_).status());
+      MR_RETURN_IF_ERROR(PublishTaken(*primary_));
     }
     if (std::chrono::steady_clock::now() >= deadline) {
       return Unavailable(fmt::format("the standby has not replayed publication '{}' of its primary",
@@ -222,7 +234,7 @@ Status PostgresSource::StartFresh(const SourceState& state) {
 
 Status PostgresSource::StartOver(const SourceState& state) {
   // What became of their columns meanwhile is not known: they are read as they are now.
-  for (const SourceTable& table : source_tables_) {
+  for (const SourceTable& table : PresentTables()) {
     MR_RETURN_IF_ERROR(registry_.ReadAgain(table.table->FullName(), !is_standby_).status());
   }
   TakeTables();

@@ -263,6 +263,10 @@ Result<std::vector<std::string>> EnsurePublications(pg::Connection& connection,
           "have a DBA run: {} and set source.manage_publication: false",
           config.publication, done.status().message(), statements));
     }
+    if (done.status().code() == Code::kNotFound) {
+      return Unavailable(fmt::format("make publication '{}': a table went meanwhile: {}",
+                                     config.publication, done.status().message()));
+    }
     if (!done.ok()) {
       return done.status().WithContext(fmt::format("make publication '{}'", config.publication));
     }

@@ -47,6 +47,9 @@ class RelationResolver {
 
   // A NULL came for a column that was not nullable. The version in which it is.
   virtual SourceTablePtr AllowNull(size_t number, size_t place) = 0;
+
+  // The transaction truncates the table.
+  virtual void Truncated(size_t number, Xid transaction) = 0;
 };
 
 }  // namespace millrace::sources::postgres

@@ -98,9 +98,84 @@ void CheckFreePlaces(const pg::QueryResult& row, const PostgresSourceConfig& con
   }
 }
 
+// Why our role cannot read the table; OK if it can, or need not.
+Status CheckReadable(const CatalogTable& entry, const PostgresSourceConfig& config,
+                     std::string_view role) {
+  const Table& table = *entry.source.table;
+  const std::string quoted_role = pg::QuoteIdentifier(role);
+  if (config.snapshot_mode == SnapshotMode::kNever) {
+    return Status::Ok();
+  }
+  if (!entry.can_select) {
+    return PermissionDenied(fmt::format(
+        "role '{}' may not read table {}: have a DBA run GRANT USAGE ON SCHEMA {} TO {}; GRANT "
+        "SELECT ON {} TO {}",
+        role, table.FullName(), pg::QuoteIdentifier(table.schema), quoted_role,
+        pg::QuoteQualified(table.schema, table.name), quoted_role));
+  }
+  if (entry.row_security_active) {
+    return PermissionDenied(fmt::format(
+        "row security hides rows of table {} from role '{}': have a DBA run ALTER ROLE {} "
+        "BYPASSRLS",
+        table.FullName(), role, quoted_role));
+  }
+  return Status::Ok();
+}
+
+// Why a table cannot be taken in beside those that are; OK if it can.
+Status CheckNewcomer(const CatalogTable& entry, const PostgresSourceConfig& config,
+                     std::string_view role, bool is_standby) {
+  const Table& table = *entry.source.table;
+  const std::string quoted = pg::QuoteQualified(table.schema, table.name);
+  if (!config.manage_publication && !entry.is_published) {
+    return FailedPrecondition(fmt::format(
+        "publication '{0}' does not publish it: have a DBA run ALTER PUBLICATION {1} ADD TABLE {2}",
+        config.publication, pg::QuoteIdentifier(config.publication), quoted));
+  }
+  // On a standby another role may publish it, on the primary.
+  if (!entry.is_published && !entry.is_owner && !is_standby) {
+    return PermissionDenied(fmt::format(
+        "role '{}' does not own it, which takes to publish it: have a DBA run ALTER TABLE {} OWNER "
+        "TO {}",
+        role, quoted, pg::QuoteIdentifier(role)));
+  }
+  return CheckReadable(entry, config, role);
+}
+
+void LeaveOut(const std::string& table, const Status& why, ServerReport& report) {
+  report.left_out[table] =
+      fmt::format("table {} matches source.tables and is left out: {}", table, why.message());
+}
+
+// Takes out of `report` what only a pattern matches and cannot be taken in.
+void LeaveOutNewcomers(const PostgresSourceConfig& config, std::string_view role,
+                       const std::set<std::string>& taken, ServerReport& report) {
+  std::erase_if(report.catalog.problems, [&](const TableProblem& problem) {
+    if (taken.contains(problem.table)) {
+      return problem.status.code() == Code::kNotFound;
+    }
+    if (problem.is_exact || problem.table.empty()) {
+      return false;
+    }
+    LeaveOut(problem.table, problem.status, report);
+    return true;
+  });
+  std::erase_if(report.catalog.tables, [&](const CatalogTable& entry) {
+    const std::string name = entry.source.table->FullName();
+    if (entry.is_exact || taken.contains(name)) {
+      return false;
+    }
+    const Status why = CheckNewcomer(entry, config, role, report.is_standby);
+    if (!why.ok()) {
+      LeaveOut(name, why, report);
+    }
+    return !why.ok();
+  });
+}
+
 void CheckTables(const PostgresSourceConfig& config, std::string_view role, ServerReport& report) {
-  for (const Status& problem : report.catalog.problems) {
-    report.errors.push_back(problem);
+  for (const TableProblem& problem : report.catalog.problems) {
+    report.errors.push_back(problem.status);
   }
   for (const std::string& left_out : report.catalog.left_out) {
     report.warnings.push_back(left_out);
@@ -108,18 +183,9 @@ void CheckTables(const PostgresSourceConfig& config, std::string_view role, Serv
   for (const CatalogTable& entry : report.catalog.tables) {
     const Table& table = *entry.source.table;
     const std::string name = table.FullName();
-    const std::string quoted_role = pg::QuoteIdentifier(role);
     const std::string quoted_name = pg::QuoteQualified(table.schema, table.name);
-    if (config.snapshot_mode != SnapshotMode::kNever && !entry.can_select) {
-      report.errors.push_back(PermissionDenied(fmt::format(
-          "role '{}' may not read table {}: have a DBA run GRANT USAGE ON SCHEMA {} TO {}; GRANT "
-          "SELECT ON {} TO {}",
-          role, name, pg::QuoteIdentifier(table.schema), quoted_role, quoted_name, quoted_role)));
-    } else if (config.snapshot_mode != SnapshotMode::kNever && entry.row_security_active) {
-      report.errors.push_back(PermissionDenied(fmt::format(
-          "row security hides rows of table {} from role '{}': have a DBA run ALTER ROLE {} "
-          "BYPASSRLS",
-          name, role, quoted_role)));
+    if (Status readable = CheckReadable(entry, config, role); !readable.ok()) {
+      report.errors.push_back(std::move(readable));
     } else {
       report.facts.push_back(fmt::format("table {} can be read", name));
     }
@@ -139,7 +205,20 @@ void CheckTables(const PostgresSourceConfig& config, std::string_view role, Serv
 
 }  // namespace
 
-Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSourceConfig& config) {
+Result<ServerReport> InspectTables(pg::Connection& connection, const PostgresSourceConfig& config,
+                                   const std::set<std::string>& taken) {
+  ServerReport report;
+  MR_ASSIGN_OR_RETURN(const pg::QueryResult row,
+                      connection.Exec("SELECT current_user, pg_is_in_recovery()"));
+  report.is_standby = row.Text(0, 1) == "t";
+  MR_ASSIGN_OR_RETURN(report.catalog, LoadCatalog(connection, config));
+  LeaveOutNewcomers(config, row.Text(0, 0), taken, report);
+  CheckTables(config, row.Text(0, 0), report);
+  return report;
+}
+
+Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSourceConfig& config,
+                                   const std::set<std::string>* taken) {
   ServerReport report;
   if (connection.server_version() < kServerVersionMin) {
     report.errors.push_back(Unsupported(
@@ -171,6 +250,9 @@ Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSou
   CheckRole(row, report);
   CheckFreePlaces(row, config, report);
   MR_ASSIGN_OR_RETURN(report.catalog, LoadCatalog(connection, config));
+  if (taken != nullptr) {
+    LeaveOutNewcomers(config, row.Text(0, 4), *taken, report);
+  }
   CheckTables(config, row.Text(0, 4), report);
   return report;
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,12 +20,22 @@ struct ServerReport {
   std::vector<std::string> warnings;
   std::vector<std::string> facts;  // what is fine
   Catalog catalog;
+  // Tables that are not taken in, by full name: one sentence with the remedy each.
+  std::map<std::string, std::string> left_out;
   bool is_standby = false;
 };
 
 // Looks at version, settings, the role's privileges and the tables. Changes nothing. A failure
 // means that the server could not be asked.
-Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSourceConfig& config);
+//
+// With `taken`, the full names of the tables of earlier runs, others that a pattern matches and
+// that cannot be taken in are left out instead of an error, and one of `taken` may be gone.
+Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSourceConfig& config,
+                                   const std::set<std::string>* taken = nullptr);
+
+// Of InspectServer(), what it says of the tables.
+Result<ServerReport> InspectTables(pg::Connection& connection, const PostgresSourceConfig& config,
+                                   const std::set<std::string>& taken);
 
 Result<uint64_t> ReadSystemIdentifier(pg::Connection& connection);
 

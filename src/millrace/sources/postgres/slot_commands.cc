@@ -11,6 +11,7 @@
 #include "millrace/sources/postgres/publication.h"
 #include "millrace/sources/postgres/server_check.h"
 #include "millrace/sources/postgres/snapshot_progress.h"
+#include "millrace/sources/postgres/table_registry.h"
 #include "millrace/sources/postgres/xid_snapshot.h"
 
 namespace millrace::sources::postgres {
@@ -145,6 +146,20 @@ Status CheckAllIsRead(const Catalog& catalog, const SourceState& state) {
   return Status::Ok();
 }
 
+// Files and transactions of partitions are others there.
+std::optional<SourceNote> ForgetPartitions(const Table& table, const SourceState& state) {
+  const auto note = state.notes.find(NoteNameOf(table.FullName()));
+  if (note == state.notes.end()) {
+    return std::nullopt;
+  }
+  Result<SourceTable> known = ParseTableNote(note->second);
+  if (!known.ok() || !known->partitions) {
+    return std::nullopt;
+  }
+  known->partitions.reset();
+  return SourceNote{note->first, FormatTableNote(*known)};
+}
+
 // What had been read is not read again, though tables may have other oids there. What was being
 // read when the database moved is: transaction ids there are others.
 Result<std::vector<SourceNote>> PlanReading(pg::Connection& connection, const Catalog& catalog,
@@ -163,6 +178,9 @@ Result<std::vector<SourceNote>> PlanReading(pg::Connection& connection, const Ca
     }
     progress.oid = entry.source.table->oid;
     plan.push_back({note->first, EncodeProgress(progress)});
+    if (std::optional<SourceNote> table = ForgetPartitions(*entry.source.table, state)) {
+      plan.push_back(*std::move(table));
+    }
   }
   MR_ASSIGN_OR_RETURN(const pg::QueryResult row, connection.Exec("SELECT pg_current_snapshot()"));
   MR_ASSIGN_OR_RETURN(const XidSnapshot now, XidSnapshot::Parse(row.Text(0, 0)));
@@ -219,7 +237,9 @@ Result<Adoption> AdoptPostgresSlot(const PostgresSourceConfig& config, const Sou
   MR_ASSIGN_OR_RETURN(const std::unique_ptr<pg::Connection> connection, Open(config));
   MR_ASSIGN_OR_RETURN(const SlotReport report, Read(*connection, config));
   MR_RETURN_IF_ERROR(CheckMayAdopt(*connection, config, report, state));
-  MR_ASSIGN_OR_RETURN(const ServerReport server, InspectServer(*connection, config));
+  const std::set<std::string> taken = TakenTables(state);
+  MR_ASSIGN_OR_RETURN(const ServerReport server,
+                      InspectServer(*connection, config, config.discover ? &taken : nullptr));
   if (!server.errors.empty()) {
     return server.errors.front();
   }

@@ -26,6 +26,24 @@ struct SourceColumn {
   bool operator==(const SourceColumn&) const = default;
 };
 
+// A partition at any depth below a root, in what tells whether its rows came and went by row
+// events.
+struct Partition {
+  uint32_t oid = 0;
+  std::string name;
+  uint32_t attached_by = 0;  // the transaction that made it one
+  uint32_t file_node = 0;    // of its rows; 0: it is partitioned itself
+  // As the catalog has it, and not kept: the transaction that wrote its entry last; that it was
+  // created as a partition, without rows; that it holds none.
+  uint32_t written_by = 0;
+  bool is_born = false;
+  bool is_empty = false;
+
+  bool IsSame(const Partition& other) const {
+    return oid == other.oid && attached_by == other.attached_by && file_node == other.file_node;
+  }
+};
+
 // One version of a table of the pipeline, as the stream knows it, with what only this source needs
 // to know of it. Immutable once made.
 enum class Mend : uint8_t {
@@ -53,8 +71,9 @@ struct SourceTable {
   bool has_usable_identity = true;
   // The root of partitions, whose changes come as its own.
   bool is_partitioned = false;
-  // Of a partitioned table, the oids of its leaves as they were, ascending.
-  std::vector<uint32_t> partitions;
+  // Of a partitioned table, its partitions as they were when the stream was last compared with the
+  // catalog, or as the catalog has them; nothing: it was not compared yet.
+  std::optional<std::vector<Partition>> partitions;
   // What the publication lets through: an SQL condition on the table's columns; empty: every row.
   std::string row_filter;
   // A column that COPY of a table does not give: generated, and published all the same.
@@ -65,9 +84,12 @@ struct SourceTable {
   int attnum_max = 0;
   // The file that holds the rows: another one tells that they were written anew.
   uint32_t file_node = 0;
+  // The catalog had nothing of its name when the source connected.
+  bool is_gone = false;
   // Why its changes are left out, and what to do: one sentence. Empty: they are not.
   std::string paused;
-  // What reading a paused table again mends without doubt: the source begins it by itself.
+  // What reading it again mends without doubt: the source begins that by itself. Also of a table
+  // that is not paused: rows of its partitions came or went.
   Mend mend = Mend::kNone;
   std::optional<CoveredTransactions> covered;
 

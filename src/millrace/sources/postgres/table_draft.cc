@@ -265,7 +265,6 @@ void TableDraft::TakeKeys(const CatalogTable& now, std::optional<ReplicaIdentity
 void TableDraft::TakeFacts(const CatalogTable& now) {
   source_.file_node = now.source.file_node;
   source_.is_partitioned = now.source.is_partitioned;
-  source_.partitions = now.source.partitions;
   source_.row_filter = now.source.row_filter;
   source_.has_generated_column = now.source.has_generated_column;
   for (size_t i = 0; i < now.source.columns.size(); ++i) {

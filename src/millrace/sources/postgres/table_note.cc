@@ -95,6 +95,15 @@ SourceTable ReadTable(const Json& json) {
   if (const auto covered = json.find("covered"); covered != json.end()) {
     source.covered = ReadCovered(*covered);
   }
+  if (const auto partitions = json.find("partitions"); partitions != json.end()) {
+    source.partitions.emplace();
+    for (const Json& partition : *partitions) {
+      source.partitions->push_back({.oid = partition.at(0),
+                                    .name = partition.at(1),
+                                    .attached_by = partition.at(2),
+                                    .file_node = partition.at(3)});
+    }
+  }
   Schema columns;
   for (const Json& column : json.at("columns")) {
     ReadColumn(column, columns, table, source);
@@ -148,6 +157,13 @@ std::string FormatTableNote(const SourceTable& source) {
     json["covered"] = {{"snapshot", source.covered->snapshot.Format()},
                        {"wal_end", source.covered->wal_end.value()},
                        {"epoch", source.covered->epoch.value()}};
+  }
+  if (source.partitions) {
+    json["partitions"] = Json::array();
+    for (const Partition& partition : *source.partitions) {
+      json["partitions"].push_back(
+          {partition.oid, partition.name, partition.attached_by, partition.file_node});
+    }
   }
   for (size_t place = 0; place < source.columns.size(); ++place) {
     json["columns"].push_back(ColumnJson(source, place));

@@ -9,6 +9,8 @@
 
 #include "millrace/model/evolution.h"
 #include "millrace/sources/postgres/ddl_message.h"
+#include "millrace/sources/postgres/partitions.h"
+#include "millrace/sources/postgres/snapshot_progress.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -18,8 +20,12 @@ using std::chrono::milliseconds;
 constexpr milliseconds kVisiblePoll{20};
 // Of one transaction, for its second pass.
 constexpr size_t kKnownMax = 64;
+// Of a table: between two comparisons of the catalog there are few.
+constexpr size_t kTruncationsMax = 64;
 
-std::string NoteName(const Table& table) { return "table/" + table.FullName(); }
+constexpr std::string_view kNotePrefix = "table/";
+
+std::string NoteName(const Table& table) { return NoteNameOf(table.FullName()); }
 
 // Tables that are made by hand number their columns in order.
 void NumberColumns(SourceTable& table) {
@@ -34,6 +40,22 @@ void NumberColumns(SourceTable& table) {
 
 }  // namespace
 
+std::string NoteNameOf(const std::string& full_name) {
+  return std::string(kNotePrefix) + full_name;
+}
+
+std::set<std::string> TakenTables(const SourceState& state) {
+  std::set<std::string> names;
+  for (auto note = state.notes.lower_bound(kNotePrefix);
+       note != state.notes.end() && note->first.starts_with(kNotePrefix); ++note) {
+    const Result<SourceTable> known = ParseTableNote(note->second);
+    if (known.ok() && state.notes.contains(ProgressNoteName(*known->table))) {
+      names.insert(known->table->FullName());
+    }
+  }
+  return names;
+}
+
 TableRegistry::TableRegistry(ReadCatalogFn read_catalog, telemetry::Logger log,
                              milliseconds visible_wait)
     : read_catalog_(std::move(read_catalog)), log_(std::move(log)), visible_wait_(visible_wait) {}
@@ -44,6 +66,7 @@ void TableRegistry::CaptureCommands(std::string key, std::vector<std::string> pu
 }
 
 Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& state,
+                           const std::set<std::string>& awaited,
                            const std::optional<XidSnapshot>& seen) {
   tables_.clear();
   commands_.assign(tables.size(), {});
@@ -78,7 +101,41 @@ Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& s
       log_.Warn("Table is paused", {{"reason", tables_.back()->paused}});
     }
   }
+  for (const std::string& name : awaited) {
+    MR_RETURN_IF_ERROR(LoadAwaited(state.notes.at(NoteNameOf(name))));
+  }
   return Status::Ok();
+}
+
+Status TableRegistry::LoadAwaited(const std::string& note) {
+  MR_ASSIGN_OR_RETURN(const SourceTable known, ParseTableNote(note));
+  if (std::any_of(tables_.begin(), tables_.end(), [&](const SourceTablePtr& table) {
+        return table->table->FullName() == known.table->FullName();
+      })) {
+    return Status::Ok();
+  }
+  const auto before = std::make_shared<const SourceTable>(known);
+  SourceTable gone = known.paused.empty() ? *Pause(before, "it was dropped") : known;
+  gone.is_gone = true;
+  tables_.push_back(before);
+  is_changed_.push_back(false);
+  commands_.emplace_back();
+  Replace(tables_.size() - 1, std::make_shared<const SourceTable>(std::move(gone)));
+  return Status::Ok();
+}
+
+void TableRegistry::LeaveOut(const std::string& full_name) {
+  const auto found = std::find_if(tables_.begin(), tables_.end(), [&](const SourceTablePtr& table) {
+    return table->table->FullName() == full_name;
+  });
+  if (found == tables_.end()) {
+    return;
+  }
+  std::erase_if(notes_,
+                [&](const SourceNote& note) { return note.name == NoteName(*(*found)->table); });
+  is_changed_.erase(is_changed_.begin() + (found - tables_.begin()));
+  commands_.erase(commands_.begin() + (found - tables_.begin()));
+  tables_.erase(found);
 }
 
 SourceTablePtr TableRegistry::TakeUp(SourceTable known, const SourceTable& now) {
@@ -91,7 +148,6 @@ SourceTablePtr TableRegistry::TakeUp(SourceTable known, const SourceTable& now) 
   }
   // What no row depends on is as it is now.
   known.is_partitioned = now.is_partitioned;
-  known.partitions = now.partitions;
   known.row_filter = now.row_filter;
   known.has_generated_column = now.has_generated_column;
   Table table = *known.table;
@@ -360,9 +416,95 @@ bool TableRegistry::PassedCatalog(Lsn end) {
       now = oid == moment.oid_of_name.end() ? nullptr : moment.Find(oid->second);
     }
     Replace(i, FollowCatalog(tables_[i], now).table);
+    if (tables_[i]->paused.empty() && now->source.partitions) {
+      FollowPartitions(i, *now->source.partitions);
+    }
     changed |= tables_[i] != tables_then_[i];
   }
   return changed;
+}
+
+void TableRegistry::FollowPartitions(size_t number, const std::vector<Partition>& now) {
+  const SourceTable& known = *tables_[number];
+  const auto is_same = [](const Partition& a, const Partition& b) { return a.IsSame(b); };
+  if (known.partitions && std::equal(known.partitions->begin(), known.partitions->end(),
+                                     now.begin(), now.end(), is_same)) {
+    return;
+  }
+  const Table& table = *known.table;
+  SourceTable next = known;
+  next.partitions = now;
+  const std::vector<PartitionChange> changes =
+      known.partitions ? ComparePartitions(*known.partitions, now, truncations_[table.FullName()])
+                       : std::vector<PartitionChange>();
+  const bool may_read = !never_again_.contains(table.FullName());
+  const PartitionChange* brings = nullptr;
+  for (const PartitionChange& change : changes) {
+    if (may_read) {
+      next.mend = Mend::kReadAgain;
+      brings = change.brings_rows ? &change : brings;
+    }
+    log_.With("partition", change.partition)
+        .Warn(may_read
+                  ? "Rows of a partition came or went without row events, its table is read again"
+                  : "Rows of a partition came or went without row events, and are not followed",
+              {{"table", table.FullName()}, {"because", change.what}});
+  }
+  // Changes of rows that are not downstream may leave large values out.
+  const bool may_be_wide =
+      table.replica_identity != ReplicaIdentity::kFull &&
+      std::find(table.toastable.begin(), table.toastable.end(), true) != table.toastable.end();
+  if (brings != nullptr && may_be_wide) {
+    next.paused = fmt::format(
+        "table {}: partition {} {}; its changes are left out until it is read "
+        "again",
+        table.FullName(), brings->partition, brings->what);
+  }
+  Replace(number, std::make_shared<const SourceTable>(std::move(next)));
+}
+
+Status TableRegistry::LookForAttached() {
+  const bool has_known = std::any_of(tables_.begin(), tables_.end(), [](const auto& table) {
+    return table->paused.empty() && table->partitions.has_value();
+  });
+  if (!has_known) {
+    return Status::Ok();
+  }
+  MR_ASSIGN_OR_RETURN(const CatalogMoment moment, read_catalog_(tables_));
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    const CatalogTable* now = moment.Find(tables_[i]->table->oid);
+    if (now == nullptr || !tables_[i]->paused.empty() || !tables_[i]->partitions ||
+        !now->source.partitions) {
+      continue;
+    }
+    const std::vector<PartitionChange> changes =
+        ComparePartitions(*tables_[i]->partitions, *now->source.partitions, {});
+    if (std::any_of(changes.begin(), changes.end(),
+                    [](const PartitionChange& change) { return change.brings_rows; })) {
+      FollowPartitions(i, *now->source.partitions);
+    }
+  }
+  return Status::Ok();
+}
+
+void TableRegistry::Truncated(size_t number, Xid transaction) {
+  std::vector<uint32_t>& truncations = truncations_[tables_[number]->table->FullName()];
+  if (truncations.empty() || truncations.back() != transaction.value()) {
+    truncations.push_back(transaction.value());
+  }
+  if (truncations.size() > kTruncationsMax) {
+    truncations.erase(truncations.begin());
+  }
+}
+
+void TableRegistry::Mended(const std::string& full_name) {
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    if (tables_[i]->table->FullName() == full_name && tables_[i]->mend != Mend::kNone) {
+      SourceTable next = *tables_[i];
+      next.mend = Mend::kNone;
+      Replace(i, std::make_shared<const SourceTable>(std::move(next)));
+    }
+  }
 }
 
 void TableRegistry::TakeNamesake(size_t number, const CatalogMoment& moment) {

@@ -4,7 +4,9 @@
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,6 +22,12 @@
 #include "millrace/telemetry/log.h"
 
 namespace millrace::sources::postgres {
+
+// The full names of the tables that earlier runs have read, or were to read: both kinds of notes
+// are there.
+std::set<std::string> TakenTables(const SourceState& state);
+// The name of a table's note.
+std::string NoteNameOf(const std::string& full_name);
 
 // Asks the server for its catalog, see LoadMoment(). Blocks.
 using ReadCatalogFn =
@@ -54,10 +62,15 @@ class TableRegistry : public RelationResolver {
 
   // `tables` as the catalog has them, and `state` of earlier runs: a table that has a note there is
   // as the note says. One that was dropped and made again since is as the catalog has it, and is to
-  // be read again. kCorruption or kUnsupported for a note that cannot be read.
+  // be read again. One of `awaited`, which have notes, that is not among `tables` comes last, as
+  // the note says, and is paused. kCorruption or kUnsupported for a note that cannot be read.
   // `seen` is of the time before the catalog was looked at.
   Status Load(std::vector<SourceTable> tables, const SourceState& state,
+              const std::set<std::string>& awaited = {},
               const std::optional<XidSnapshot>& seen = std::nullopt);
+
+  // Goes on without a table that Load() gave. Before the rest.
+  void LeaveOut(const std::string& full_name);
 
   // The tables, in the order that Load() was given.
   const std::vector<SourceTablePtr>& tables() const { return tables_; }
@@ -68,6 +81,15 @@ class TableRegistry : public RelationResolver {
   bool TakeCommand(std::string_view content) override;
   Result<ResolvedRelation> Resolve(const RelationMessage& relation, Xid transaction) override;
   SourceTablePtr AllowNull(size_t number, size_t place) override;
+  void Truncated(size_t number, Xid transaction) override;
+
+  // Tables that are not read again for the sake of their partitions.
+  void SetNeverAgain(const std::vector<std::string>& full_names) {
+    never_again_ = {full_names.begin(), full_names.end()};
+  }
+  // Before streaming: pauses tables for which partitions were attached whose rows' changes, being
+  // next in the stream, may leave values out that nobody knows.
+  Status LookForAttached();
 
   // Compares the catalog. What it shows waits for PassedCatalog().
   Status ReadCatalog();
@@ -80,7 +102,10 @@ class TableRegistry : public RelationResolver {
   // kNotFound if the table is not there, or not one of ours.
   Result<SourceTablePtr> ReadAgain(const std::string& full_name, bool covers);
 
-  // The full names of paused tables that this mends.
+  // The table is being read again, which was to mend it.
+  void Mended(const std::string& full_name);
+
+  // The full names of tables that this mends.
   std::vector<std::string> Mendable(Mend mend) const;
 
   // Something changed that no batch carries yet.
@@ -117,6 +142,7 @@ class TableRegistry : public RelationResolver {
     std::optional<XidSnapshot> seen;
   };
 
+  Status LoadAwaited(const std::string& note);
   // A table that a note knows, as the catalog has it now.
   SourceTablePtr TakeUp(SourceTable known, const SourceTable& now);
   // A paused table, in whose place there is another of its name.
@@ -127,6 +153,8 @@ class TableRegistry : public RelationResolver {
   void TakeTable(size_t number, CatalogTable now);
   bool IsAhead(size_t number) const;
   void Replace(size_t number, SourceTablePtr next);
+  // Notes the partitions, and whether their rows came or went without row events.
+  void FollowPartitions(size_t number, const std::vector<Partition>& now);
   ResolvedRelation Resolved(size_t number, RowLayout layout) const;
 
   // Constant after construction.
@@ -144,6 +172,9 @@ class TableRegistry : public RelationResolver {
   // A catalog that the stream has not come to, and the tables as they were when it was read.
   std::optional<CatalogMoment> ahead_;
   std::vector<SourceTablePtr> tables_then_;
+  std::set<std::string> never_again_;
+  // The transactions that truncated a table as a whole, lately, by its full name.
+  std::map<std::string, std::vector<uint32_t>> truncations_;
   // Of the next batch.
   std::vector<SourceNote> notes_;
   std::vector<bool> is_changed_;  // in a way that the engine or a reader of the table sees

@@ -118,11 +118,17 @@ Status CommitForEver(Store& store, const std::function<void(uint64_t)>& committe
   MR_ASSIGN_OR_RETURN(const StateTableId table, store.OpenStateTable("rows"));
   MR_ASSIGN_OR_RETURN(const StreamPtr stream, store.OpenStream(*MakeEngagementStream()));
   uint64_t commit = source.position.has_value() ? source.position->end_lsn.value() : 0;
+  const auto deliver = [&] {
+    const DeliveryState delivered{store.ReadableEnd(), std::to_string(commit), true};
+    return store.SaveDelivery("sink", delivered, /*sync=*/false);
+  };
+  if (commit != 0) {
+    MR_RETURN_IF_ERROR(deliver());  // the run before may have been killed in front of it
+  }
   while (true) {
     MR_RETURN_IF_ERROR(CommitOne(store, table, stream, ++commit));
     committed(commit);
-    const DeliveryState delivered{store.ReadableEnd(), std::to_string(commit), true};
-    MR_RETURN_IF_ERROR(store.SaveDelivery("sink", delivered, /*sync=*/false));
+    MR_RETURN_IF_ERROR(deliver());
     if (commit % kTruncateEvery == 0) {
       MR_RETURN_IF_ERROR(store.TruncateOutput(Offset(EndAfter(commit - kTruncateEvery / 2) - 1)));
     }
