@@ -74,6 +74,7 @@ def test_commits_around_slot_and_snapshot(mirror):
     rolled_back.sql("ROLLBACK")
     mirror.wait(lambda: "Streaming" in mirror.log(), "the stream begins")
     writer.stop()
+    mirror.wait_read()
     mirror.check()
 
 
