@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <random>
+#include <stop_token>
 
 namespace millrace {
 
@@ -35,5 +36,8 @@ class Backoff {
   std::mt19937_64 random_;
   int attempts_ = 0;
 };
+
+// Waits for `time` or until `stop`; true if it was not stopped.
+bool WaitUnlessStopped(std::chrono::milliseconds time, std::stop_token stop);
 
 }  // namespace millrace

@@ -10,9 +10,9 @@
 
 #include <fmt/format.h>
 
+#include "millrace/common/backoff.h"
 #include "millrace/common/failpoint.h"
 #include "millrace/model/evolution.h"
-#include "millrace/pipeline/capture_loop.h"
 
 namespace millrace::pipeline {
 

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <condition_variable>
-#include <mutex>
 #include <set>
 #include <utility>
 
@@ -40,14 +38,6 @@ void CountEvents(const ChangeBatch& batch, telemetry::PipelineMetrics& metrics) 
 }
 
 }  // namespace
-
-bool WaitUnlessStopped(milliseconds time, std::stop_token stop) {
-  std::mutex mu;
-  std::condition_variable_any stopped;
-  std::unique_lock lock(mu);
-  stopped.wait_for(lock, stop, time, [] { return false; });
-  return !stop.stop_requested();
-}
 
 CaptureLoop::CaptureLoop(sources::Source& source, storage::Store& store, HandOver& hand_over,
                          Options options, telemetry::PipelineMetrics& metrics,

@@ -56,7 +56,4 @@ class CaptureLoop {
   bool needs_plan_ = false;
 };
 
-// Waits for `time` or until `stop`; true if it was not stopped.
-bool WaitUnlessStopped(std::chrono::milliseconds time, std::stop_token stop);
-
 }  // namespace millrace::pipeline

@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "millrace/pipeline/capture_loop.h"
+#include "millrace/common/backoff.h"
 #include "millrace/pipeline/thread_name.h"
 
 namespace millrace::pipeline {

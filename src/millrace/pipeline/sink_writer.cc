@@ -8,7 +8,6 @@
 
 #include "millrace/common/clock.h"
 #include "millrace/common/failpoint.h"
-#include "millrace/pipeline/capture_loop.h"
 #include "millrace/pipeline/error_policy.h"
 
 namespace millrace::pipeline {

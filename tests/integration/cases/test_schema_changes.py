@@ -340,10 +340,12 @@ def test_columns_change_while_the_table_is_read(mirror):
     """The first snapshot goes on with the columns that the stream has come to."""
     mirror.sql("CREATE TABLE t (id int PRIMARY KEY, a int, b text DEFAULT 'b')")
     mirror.sql("INSERT INTO t SELECT g, g FROM generate_series(1, 30000) g")
-    mirror.start("t", source={"snapshot": {"chunk_rows": 100, "parallelism": 1}})
+    mirror.configure("t", source={"snapshot": {"chunk_rows": 100, "parallelism": 1}})
+    mirror.resume(is_read=False)
     mirror.sql("ALTER TABLE t ADD c int DEFAULT 3; INSERT INTO t VALUES (40000, 1, 'x', 4)")
     mirror.sql("ALTER TABLE t DROP b; UPDATE t SET a = -a WHERE id % 1000 = 0")
     mirror.sql("ALTER TABLE t RENAME a TO alpha; INSERT INTO t VALUES (40001, 2, 5)")
+    assert "All tables are complete" not in mirror.log_since_start()
     mirror.wait(lambda: mirror.status()["source"].get("snapshot") == "done", "all is read", timeout=60)
     mirror.check()
     assert not paused(mirror)

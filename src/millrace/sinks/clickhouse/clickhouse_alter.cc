@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sinks/clickhouse/clickhouse_alter.h"
 
+#include <algorithm>
 #include <bit>
 #include <utility>
 
@@ -13,6 +14,10 @@
 namespace millrace::sinks::clickhouse {
 
 namespace {
+
+std::string CopyComment(const std::string& name) {
+  return fmt::format("Millrace copies it to {} and drops it", QuoteIdentifier(name));
+}
 
 std::string TextOf(const Column& column, size_t row) {
   Buffer text;
@@ -73,6 +78,7 @@ class Alteration {
 
   // Only columns of a table keep their place under another name.
   Status RenameAll() {
+    FinishCopies();
     const Stream* from = FindNamed();
     // One may have to wait until another has given its name up.
     for (bool goes_on = from != nullptr; goes_on;) {
@@ -86,39 +92,80 @@ class Alteration {
         if (IsKey(former)) {
           return Refuse(former, fmt::format("is called '{}'", name));
         }
-        Alter(
-            fmt::format("RENAME COLUMN {} TO {}", QuoteIdentifier(former), QuoteIdentifier(name)));
-        facts_.columns.emplace(name, facts_.columns.at(former));
-        facts_.columns.erase(former);
+        BeginCopy(former, name);
+        EndCopy(former, name);
         goes_on = true;
       }
     }
     return Status::Ok();
   }
 
-  // The version whose names the table's columns have, some of them the newest already. Taken from
-  // different versions, one place's former name could be another's present one.
-  const Stream* FindNamed() const {
-    if (need_.stream->table.empty() || HasNames(*need_.stream)) {
-      return nullptr;
-    }
-    for (const StreamPtr& version : earlier_) {
-      if (version->table == need_.stream->table &&
-          version->columns->size() <= need_.columns.size() && HasNames(*version)) {
-        return version.get();
-      }
-    }
-    return nullptr;
+  void BeginCopy(const std::string& former, const std::string& name) {
+    const TableFacts::Column& column = facts_.columns.at(former);
+    const std::string codec = column.codec.empty() ? "" : " " + column.codec;
+    const std::string comment =
+        column.comment.empty() ? "" : " COMMENT " + QuoteString(column.comment);
+    Alter(fmt::format("ADD COLUMN {0} {1} DEFAULT {2}{3}{4} AFTER {2}, COMMENT COLUMN {2} {5}",
+                      QuoteIdentifier(name), column.type, QuoteIdentifier(former), comment, codec,
+                      QuoteString(CopyComment(name))));
+    TableFacts::Column copy = column;
+    copy.default_kind = "DEFAULT";
+    facts_.columns.emplace(name, std::move(copy));
   }
 
-  bool HasNames(const Stream& version) const {
-    for (size_t place = 0; place < version.columns->size(); ++place) {
-      if (!facts_.columns.contains((*version.columns)[place].name) &&
-          !facts_.columns.contains(need_.columns[place].name)) {
-        return false;
+  // What is left to do is seen by the copy's DEFAULT, which goes before the former column does.
+  void EndCopy(const std::string& former, const std::string& name) {
+    TableFacts::Column& copy = facts_.columns.at(name);
+    if (!copy.default_kind.empty()) {
+      Alter("MATERIALIZE COLUMN " + QuoteIdentifier(name));
+      Alter(fmt::format("MODIFY COLUMN {} REMOVE DEFAULT", QuoteIdentifier(name)));
+    }
+    Alter("DROP COLUMN " + QuoteIdentifier(former));
+    copy.default_kind.clear();
+    facts_.columns.erase(former);
+  }
+
+  void FinishCopies() {
+    for (const ColumnNeed& column : need_.columns) {
+      const auto former = std::find_if(
+          facts_.columns.begin(), facts_.columns.end(),
+          [&](const auto& entry) { return entry.second.comment == CopyComment(column.name); });
+      if (former != facts_.columns.end() && facts_.columns.contains(column.name)) {
+        EndCopy(std::string(former->first), column.name);
       }
     }
-    return true;
+  }
+
+  // The version that the table's columns are of, some of them by their newest names already; null
+  // if that is the newest. Taken from different versions, one place's former name could be
+  // another's present one.
+  const Stream* FindNamed() const {
+    if (need_.stream->table.empty()) {
+      return nullptr;
+    }
+    const Stream* found = need_.stream.get();
+    for (const StreamPtr& version : earlier_) {
+      if (version->table == need_.stream->table &&
+          version->columns->size() <= need_.columns.size() &&
+          CountNamed(*version) > CountNamed(*found)) {
+        found = version.get();
+      }
+    }
+    return found == need_.stream.get() ? nullptr : found;
+  }
+
+  // How many of a version's columns the table has: those before the first that it lacks, and all.
+  // Versions add columns behind the last one; one that lacks in the middle was dropped by someone.
+  std::pair<size_t, size_t> CountNamed(const Stream& version) const {
+    std::pair<size_t, size_t> count;
+    for (size_t place = 0; place < version.columns->size(); ++place) {
+      if (facts_.columns.contains((*version.columns)[place].name) ||
+          facts_.columns.contains(need_.columns[place].name)) {
+        count.first += count.first == place ? 1 : 0;
+        ++count.second;
+      }
+    }
+    return count;
   }
 
   bool WasThere(size_t place) const {

@@ -16,9 +16,13 @@ namespace millrace::sinks::clickhouse {
 // the statements that remain are given again.
 //
 //   a new column      ADD COLUMN; its DEFAULT is what rows from before hold
-//   another name      RENAME COLUMN
+//   another name      ADD COLUMN with the former one as its DEFAULT, MATERIALIZE, DROP the former
 //   another type      MODIFY COLUMN; where the type does not widen, as of a table that was made
 //                     anew, DROP and ADD
+//
+// RENAME COLUMN is not used: a merge that runs beside it loses the column's values, in all versions
+// up to 26.7.2 (ClickHouse issue 80648, pull requests 104822 and 109356). The former column says by
+// its comment what becomes of it.
 //
 // A column that is as no version needed it is its operator's: it is left to CheckTable().
 // kFailedPrecondition with the remedy for a change of a sorting or partition key, which ClickHouse

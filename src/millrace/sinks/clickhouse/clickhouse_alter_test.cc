@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sinks/clickhouse/clickhouse_alter.h"
 
+#include <regex>
+
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -41,6 +44,22 @@ Result<std::vector<std::string>> Alter(const StreamPtr& to, const std::vector<St
 
 const Field kId = {"id", TypeKind::kInt32, false};
 
+// What stands between backticks in the statements that rename columns: "a>b" for each of them.
+std::vector<std::string> Renamed(const std::vector<std::string>& statements) {
+  std::vector<std::string> renamed;
+  for (const std::string& sql : statements) {
+    const std::regex begin("ADD COLUMN `(\\w+)` .*DEFAULT `(\\w+)`.*COMMENT COLUMN.*");
+    const std::regex end(".*DROP COLUMN `(\\w+)`");
+    std::smatch match;
+    if (std::regex_search(sql, match, begin)) {
+      renamed.push_back(fmt::format("{}>{}", match[2].str(), match[1].str()));
+    } else if (std::regex_search(sql, match, end)) {
+      renamed.push_back(match[1].str() + " gone");
+    }
+  }
+  return renamed;
+}
+
 TEST(AlterTable, FollowsEachKindOfChange) {
   const StreamPtr first =
       Version(1, {kId, {"a", TypeKind::kInt32, false}, {"b", TypeKind::kText, false}});
@@ -60,7 +79,11 @@ TEST(AlterTable, FollowsEachKindOfChange) {
   ASSERT_TRUE(statements.ok()) << statements.status().ToString();
   EXPECT_THAT(
       *statements,
-      ElementsAre("ALTER TABLE `app`.`t` RENAME COLUMN `a` TO `alpha`",
+      ElementsAre("ALTER TABLE `app`.`t` ADD COLUMN `alpha` Int32 DEFAULT `a` AFTER `a`, COMMENT "
+                  "COLUMN `a` 'Millrace copies it to `alpha` and drops it'",
+                  "ALTER TABLE `app`.`t` MATERIALIZE COLUMN `alpha`",
+                  "ALTER TABLE `app`.`t` MODIFY COLUMN `alpha` REMOVE DEFAULT",
+                  "ALTER TABLE `app`.`t` DROP COLUMN `a`",
                   "ALTER TABLE `app`.`t` MODIFY COLUMN `alpha` Int64",
                   "ALTER TABLE `app`.`t` MODIFY COLUMN `b` Nullable(String)",
                   "ALTER TABLE `app`.`t` ADD COLUMN IF NOT EXISTS `c` Int32 DEFAULT CAST('5' AS "
@@ -80,9 +103,9 @@ TEST(AlterTable, AFormerNameGoesToAnotherColumn) {
   const StreamPtr first = Version(1, {kId, {"a", TypeKind::kInt32, true}});
   const StreamPtr second =
       Version(2, {kId, {"old_a", TypeKind::kInt32, true}, {"a", TypeKind::kText, true}});
-  EXPECT_THAT(*Alter(second, {first}, FactsOf(first)),
-              ElementsAre(HasSubstr("RENAME COLUMN `a` TO `old_a`"),
-                          HasSubstr("ADD COLUMN IF NOT EXISTS `a` Nullable(String)")));
+  const auto statements = *Alter(second, {first}, FactsOf(first));
+  EXPECT_THAT(Renamed(statements), ElementsAre("a>old_a", "a gone"));
+  EXPECT_THAT(statements.back(), HasSubstr("ADD COLUMN IF NOT EXISTS `a` Nullable(String)"));
 }
 
 TEST(AlterTable, SkipsVersionsThatTheTableNeverWasOf) {
@@ -91,9 +114,11 @@ TEST(AlterTable, SkipsVersionsThatTheTableNeverWasOf) {
   const StreamPtr third =
       Version(3, {kId, {"c", TypeKind::kInt64, true}, {"d", TypeKind::kText, true}});
   for (const StreamPtr& from : {first, second}) {
-    EXPECT_THAT(*Alter(third, {second, first}, FactsOf(from)),
-                ElementsAre(HasSubstr("TO `c`"), HasSubstr("`c` Nullable(Int64)"),
-                            HasSubstr("ADD COLUMN IF NOT EXISTS `d`")));
+    EXPECT_THAT(
+        *Alter(third, {second, first}, FactsOf(from)),
+        ElementsAre(HasSubstr("ADD COLUMN `c`"), HasSubstr("MATERIALIZE"), HasSubstr("REMOVE"),
+                    HasSubstr("DROP"), HasSubstr("`c` Nullable(Int64)"),
+                    HasSubstr("ADD COLUMN IF NOT EXISTS `d`")));
   }
 }
 
@@ -106,17 +131,52 @@ TEST(AlterTable, ANameIsGivenOnByColumnsBehindEachOther) {
   const StreamPtr second = version(2, "b", "x");
   const StreamPtr third = version(3, "a", "x");
   // The table is of the first: its `a` is not the one of the third.
-  EXPECT_THAT(*Alter(version(4, "c", "x"), {third, second, first}, FactsOf(first)),
-              ElementsAre(HasSubstr("RENAME COLUMN `b` TO `c`"), HasSubstr("`a` TO `x`")));
-  EXPECT_THAT(*Alter(version(4, "c", "x"), {third, second, first}, FactsOf(third)),
-              ElementsAre(HasSubstr("RENAME COLUMN `a` TO `c`")));
+  EXPECT_THAT(Renamed(*Alter(version(4, "c", "x"), {third, second, first}, FactsOf(first))),
+              ElementsAre("b>c", "b gone", "a>x", "a gone"));
+  EXPECT_THAT(Renamed(*Alter(version(4, "c", "x"), {third, second, first}, FactsOf(third))),
+              ElementsAre("a>c", "a gone"));
   // A name has to be given up before it is taken, also where a crash came between.
   const StreamPtr moved = version(2, "a", "z");
-  EXPECT_THAT(*Alter(moved, {first}, FactsOf(first)),
-              ElementsAre(HasSubstr("`a` TO `z`"), HasSubstr("`b` TO `a`")));
-  EXPECT_THAT(*Alter(moved, {first}, FactsOf(version(2, "b", "z"))),
-              ElementsAre(HasSubstr("`b` TO `a`")));
+  EXPECT_THAT(Renamed(*Alter(moved, {first}, FactsOf(first))),
+              ElementsAre("a>z", "a gone", "b>a", "b gone"));
+  EXPECT_THAT(Renamed(*Alter(moved, {first}, FactsOf(version(2, "b", "z")))),
+              ElementsAre("b>a", "b gone"));
   EXPECT_THAT(*Alter(moved, {first}, FactsOf(moved)), IsEmpty());
+}
+
+TEST(AlterTable, ACopyOfAColumnIsFinished) {
+  const StreamPtr first = Version(1, {kId, {"a", TypeKind::kInt32, true}});
+  const StreamPtr second =
+      Version(2, {kId, {"old_a", TypeKind::kInt32, true}, {"a", TypeKind::kText, true}});
+  TableFacts facts = FactsOf(first);
+  facts.columns["a"].comment = "Millrace copies it to `old_a` and drops it";
+  facts.columns["old_a"] = {.type = "Nullable(Int32)", .default_kind = "DEFAULT"};
+  EXPECT_THAT(*Alter(second, {first}, facts),
+              ElementsAre(HasSubstr("MATERIALIZE COLUMN `old_a`"), HasSubstr("`old_a` REMOVE"),
+                          HasSubstr("DROP COLUMN `a`"), HasSubstr("`a` Nullable(String)")));
+  // With the default gone every row has its copy, and new ones perhaps none under the former name.
+  facts.columns["old_a"] = {.type = "Nullable(Int32)"};
+  EXPECT_THAT(*Alter(second, {first}, facts),
+              ElementsAre(HasSubstr("DROP COLUMN `a`"), HasSubstr("`a` Nullable(String)")));
+}
+
+TEST(AlterTable, AColumnKeepsWhatItsOperatorGaveIt) {
+  const StreamPtr first = Version(1, {kId, {"a", TypeKind::kText, true}});
+  TableFacts facts = FactsOf(first);
+  facts.columns["a"].codec = "CODEC(ZSTD(3))";
+  facts.columns["a"].comment = "what's said";
+  EXPECT_THAT(Alter(Version(2, {kId, {"b", TypeKind::kText, true}}), {first}, facts)->front(),
+              HasSubstr("DEFAULT `a` COMMENT 'what\\'s said' CODEC(ZSTD(3)) AFTER `a`"));
+}
+
+TEST(AlterTable, AVersionIsKnownAlthoughAColumnWasDroppedByHand) {
+  const auto version = [](uint32_t number, const char* last) {
+    return Version(number, {kId, {"a", TypeKind::kInt32, true}, {last, TypeKind::kInt32, true}});
+  };
+  TableFacts facts = FactsOf(version(1, "b"));
+  facts.columns.erase("a");
+  EXPECT_THAT(Renamed(*Alter(version(2, "beta"), {version(1, "b")}, facts)),
+              ElementsAre("b>beta", "b gone"));
 }
 
 TEST(AlterTable, RefusesToTouchASortingKey) {

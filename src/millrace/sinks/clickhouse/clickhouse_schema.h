@@ -85,6 +85,8 @@ struct TableFacts {
     std::string default_kind;
     bool is_in_partition_key = false;
     bool is_in_sorting_key = false;
+    std::string codec;  // with CODEC(); empty: the server's default
+    std::string comment;
   };
   std::string engine;
   std::string engine_full;

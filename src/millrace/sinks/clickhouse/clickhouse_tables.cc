@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "millrace/common/backoff.h"
 #include "millrace/common/failpoint.h"
 #include "millrace/sinks/clickhouse/clickhouse_alter.h"
 
@@ -22,6 +23,8 @@ constexpr int kMajorMin = 23;
 constexpr int kMinorMin = 8;
 // A chain of views longer than this is refused rather than followed.
 constexpr size_t kViewsMax = 1000;
+constexpr std::chrono::milliseconds kMutationWaitMin{2};
+constexpr std::chrono::milliseconds kMutationWaitMax{1000};
 
 using Rows = ClickHouseClient::Rows;
 
@@ -166,13 +169,13 @@ class TablePreparer {
   Status ReadColumns(const TableNeed& need, TableFacts& facts) {
     MR_ASSIGN_OR_RETURN(
         const Rows rows,
-        Select(fmt::format(
-            "SELECT name, type, default_kind, toString(is_in_partition_key), "
-            "toString(is_in_sorting_key) FROM system.columns WHERE database = {} AND table = {}",
-            QuoteString(need.database), QuoteString(need.table))));
+        Select(fmt::format("SELECT name, type, default_kind, toString(is_in_partition_key), "
+                           "toString(is_in_sorting_key), compression_codec, comment FROM "
+                           "system.columns WHERE database = {} AND table = {}",
+                           QuoteString(need.database), QuoteString(need.table))));
     facts.columns.clear();
     for (const auto& row : rows) {
-      facts.columns[row[0]] = {row[1], row[2], row[3] == "1", row[4] == "1"};
+      facts.columns[row[0]] = {row[1], row[2], row[3] == "1", row[4] == "1", row[5], row[6]};
     }
     return Status::Ok();
   }
@@ -181,19 +184,48 @@ class TablePreparer {
   Status Alter(const TableNeed& need, TableFacts& facts) {
     MR_ASSIGN_OR_RETURN(const std::vector<std::string> statements,
                         AlterTableSql(need, need.earlier, facts));
-    for (const std::string& sql : statements) {
-      MR_FAILPOINT("clickhouse.before_alter");
-      MR_RETURN_IF_ERROR(client_.Execute(sql, stop_)
-                             .WithContext(fmt::format("alter table {}", need.QualifiedName())));
-    }
     if (statements.empty()) {
       return Status::Ok();
+    }
+    const std::string context = fmt::format("alter table {}", need.QualifiedName());
+    // A try that was given up may have left one to the server.
+    MR_RETURN_IF_ERROR(WaitForMutations(need).WithContext(context));
+    for (const std::string& sql : statements) {
+      MR_FAILPOINT("clickhouse.before_alter");
+      MR_RETURN_IF_ERROR(client_.Execute(sql, stop_).WithContext(context));
+      MR_RETURN_IF_ERROR(WaitForMutations(need).WithContext(context));
     }
     log_.Info("Table altered, its stream has other columns",
               {{"table", need.QualifiedName()},
                {"schema_version", need.stream->schema_version.value()},
                {"statements", statements.size()}});
     return ReadColumns(need, facts);
+  }
+
+  // Until the server has rewritten the parts of the table as it was told to. It takes as long as it
+  // takes: a large column is copied.
+  Status WaitForMutations(const TableNeed& need) {
+    for (auto wait = kMutationWaitMin;; wait = std::min(wait * 2, kMutationWaitMax)) {
+      MR_ASSIGN_OR_RETURN(
+          const Rows rows,
+          Select(fmt::format("SELECT mutation_id, latest_fail_reason FROM system.mutations WHERE "
+                             "database = {} AND table = {} AND NOT is_done",
+                             QuoteString(need.database), QuoteString(need.table))));
+      if (rows.empty()) {
+        return Status::Ok();
+      }
+      for (const auto& row : rows) {
+        if (!row[1].empty()) {
+          return Unavailable(fmt::format(
+              "the server does not get done with mutation '{}': {}; mend the cause, or end it by "
+              "KILL MUTATION",
+              row[0], row[1]));
+        }
+      }
+      if (!WaitUnlessStopped(wait, stop_)) {
+        return Cancelled("stopped while the server rewrites parts of the table");
+      }
+    }
   }
 
   Status Create(const TableNeed& need) {
