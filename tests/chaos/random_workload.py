@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random statements in several sessions, kill -9 of Millrace at random moments, equal mirrors at the end.
 
-    tests/chaos/random_workload.py [--seconds 600] [--seed N] [--version 15] [--ddl]
+    tests/chaos/random_workload.py [--seconds 600] [--seed N] [--version 15] [--ddl [seen | captured]]
 
 `make chaos` runs it. Each session draws its statements from the seed that is printed; how they fall
 between each other and the kills is not repeated by it. Beside the random tables runs pgbench. At the end
@@ -26,7 +26,7 @@ for folder in ("tools", "tests/integration", "tests/integration/cases"):
 
 import psycopg2  # noqa: E402
 from engagement import PROGRAM  # noqa: E402
-from harness import ABSENT, Mirror  # noqa: E402
+from harness import ABSENT, Mirror, install_ddl_capture  # noqa: E402
 from servers import ClickHouse, Postgres, ServerError  # noqa: E402
 from servers.postgres import DEBIAN_PROGRAMS  # noqa: E402
 
@@ -34,6 +34,7 @@ from servers.postgres import DEBIAN_PROGRAMS  # noqa: E402
 KEYS = 400
 LARGE = 12000  # characters: out of line
 MANY_COLUMNS = 200
+REUSED_NAMES = [f"extra_{number}" for number in range(12)]
 
 SCHEMA = """
 CREATE TABLE plain (id int PRIMARY KEY, v text, n int, at timestamptz, f float8, b boolean);
@@ -68,6 +69,7 @@ class Statements:
             (10, self.upsert), (5, self.bulk), (4, self.ranges), (3, self.copy), (1, self.truncate),
             (8, self.log), (2, self.message),
         ]  # fmt: skip
+        self.ddl = ddl
         if ddl:
             kinds.append((1, self.alter))
         self.kinds = [kind for weight, kind in kinds for _ in range(weight)]
@@ -214,8 +216,8 @@ class Statements:
                        (self.rng.random() < 0.5, self.text()))  # fmt: skip
 
     def alter(self, cursor):
-        """Adds a column, renames, widens or drops one that an earlier call added. No name comes twice: a
-        dropped column stays downstream."""
+        """Adds a column, renames, widens or drops one that an earlier call added. Where commands are not
+        captured no name comes twice: a dropped column stays downstream."""
         table = self.rng.choice(["plain", "wide", "whole"])
         cursor.execute(f"LOCK TABLE {table}")
         cursor.execute("SELECT attname, attnum FROM pg_attribute WHERE attrelid = %s::regclass"
@@ -223,16 +225,21 @@ class Statements:
         extra = cursor.fetchall()
         cursor.execute("SELECT max(attnum) + 1 FROM pg_attribute WHERE attrelid = %s::regclass", (table,))
         (number,) = cursor.fetchone()
+        name = f"extra_{number}"
+        if self.ddl == "captured":
+            name = self.rng.choice([n for n in REUSED_NAMES if n not in {column for column, _ in extra}])
         if len(extra) < 2 or (len(extra) < 6 and number < MANY_COLUMNS and self.rng.random() < 0.5):
             # Of these, the last one fills the rows that are there without a change of them.
             default = self.rng.choice(["", "DEFAULT 7", "DEFAULT (random() * 100)::int"])
-            change = f"ADD COLUMN extra_{number} int {default}"
+            change = f"ADD COLUMN {name} int {default}"
         else:
-            name, number = self.rng.choice(extra)
+            former, number = self.rng.choice(extra)
+            if self.ddl != "captured":
+                name = f"extra_{number}_{self.rng.getrandbits(64):x}"
             change = self.rng.choice([
-                f"RENAME COLUMN {name} TO extra_{number}_{self.rng.getrandbits(64):x}",
-                f"ALTER COLUMN {name} TYPE bigint",
-                f"DROP COLUMN {name}",
+                f"RENAME COLUMN {former} TO {name}",
+                f"ALTER COLUMN {former} TYPE bigint",
+                f"DROP COLUMN {former}",
             ])  # fmt: skip
         cursor.execute(f"ALTER TABLE {table} {change}")
 
@@ -342,17 +349,21 @@ def check_mirrors(mirror, timeout):
             time.sleep(1)
 
 
-def run(mirror, seconds, seed, sessions=4, ddl=False):
-    """The whole of it on an empty database; raises AssertionError if a mirror is not its table."""
+def run(mirror, seconds, seed, sessions=4, ddl=None):
+    """The whole of it on an empty database; raises AssertionError if a mirror is not its table. `ddl`: ALTER
+    TABLE too, with "captured" through event triggers."""
     print(f"seed {seed}, {seconds} s, {sessions} sessions, PostgreSQL {mirror.version}", flush=True)
     rng = random.Random(seed)
     mirror.sql(SCHEMA)
     finish(pgbench(mirror, "-i", "-q", "-s", "1"))
     with mirror.session.connection.cursor() as cursor:
         for _ in range(300):
-            Statements(rng, False).insert(cursor, rng.choice(["plain", "wide", "by_index", "parted"]))
+            Statements(rng, None).insert(cursor, rng.choice(["plain", "wide", "by_index", "parted"]))
     # Nothing hides a double in `log` and pgbench_history, which have no key.
-    mirror.configure(*TABLES, *PGBENCH_TABLES, sinks={"lines": ABSENT})
+    is_captured = ddl == "captured"
+    if is_captured:
+        install_ddl_capture(mirror)
+    mirror.configure(*TABLES, *PGBENCH_TABLES, source={"capture_ddl": is_captured}, sinks={"lines": ABSENT})
     workers = [
         WorkingSession(mirror.postgres.dsn(mirror.database), f"{seed}/{number}", ddl)
         for number in range(sessions)
@@ -384,7 +395,8 @@ def main(arguments):
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--version", type=int, default=15, help="of PostgreSQL")
     parser.add_argument("--sessions", type=int, default=4)
-    parser.add_argument("--ddl", action="store_true", help="ALTER TABLE among the statements")
+    parser.add_argument("--ddl", nargs="?", const="seen", choices=["seen", "captured"],
+                        help="ALTER TABLE among the statements; captured: with source.capture_ddl")  # fmt: skip
     options = parser.parse_args(arguments)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**9)
     directory = Path(tempfile.mkdtemp(prefix="millrace-chaos-"))

@@ -57,6 +57,13 @@ WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.at
 ORDER BY a.attnum"""
 
 
+def install_ddl_capture(mirror):
+    """The event triggers of source.capture_ddl, as a DBA makes them for a role that is no superuser."""
+    script = subprocess.run([PROGRAM, "docs", "capture-ddl"], check=True, capture_output=True, text=True).stdout
+    mirror.admin_sql(script)
+    mirror.admin_sql("GRANT USAGE ON SCHEMA millrace TO app; GRANT SELECT ON millrace.ddl_key TO app")
+
+
 # A change of this table, which every pipeline reads, marks how far the others have to be delivered.
 MARK = "public.harness_mark"
 

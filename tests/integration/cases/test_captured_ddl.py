@@ -3,11 +3,10 @@
 
 import json
 import random
-import subprocess
 
 import psycopg2
 import pytest
-from engagement import PROGRAM
+from harness import install_ddl_capture
 
 from test_schema_changes import paused, target_columns, wait_column, wait_equal
 
@@ -17,14 +16,8 @@ REMOVE = "DROP SCHEMA millrace CASCADE"
 
 def start(mirror, *tables, **source):
     """With triggers that a DBA has installed: the pipeline's own role is no superuser."""
-    install(mirror)
+    install_ddl_capture(mirror)
     mirror.start(*tables, source=CAPTURE | source)
-
-
-def install(mirror):
-    script = subprocess.run([PROGRAM, "docs", "capture-ddl"], check=True, capture_output=True, text=True).stdout
-    mirror.admin_sql(script)
-    mirror.admin_sql("GRANT USAGE ON SCHEMA millrace TO app; GRANT SELECT ON millrace.ddl_key TO app")
 
 
 def objects(mirror):
