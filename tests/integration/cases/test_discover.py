@@ -294,6 +294,25 @@ def test_an_open_transaction_on_a_new_table(mirror):
     mirror.check()
 
 
+@pytest.mark.case(35)
+def test_a_table_that_cannot_be_published_yet_holds_nobody_up(mirror):
+    """Also where a start finds it: others stream, and it is taken in once its lock is gone."""
+    mirror.sql(SHOP)
+    streams(mirror)
+    mirror.check("orders")
+    mirror.kill()
+    mirror.sql("CREATE TABLE shop.late (id int PRIMARY KEY, v text); INSERT INTO shop.late VALUES (1, 'x')")
+    holder = mirror.new_session()
+    holder.sql("BEGIN; LOCK TABLE shop.late IN SHARE UPDATE EXCLUSIVE MODE")
+    mirror.resume()
+    mirror.sql("INSERT INTO shop.orders VALUES (1000, 'on')")
+    mirror.check("orders")
+    assert "shop.late" in left_out(mirror)
+    holder.sql("COMMIT")
+    taken(mirror, "shop.late")
+    mirror.check()
+
+
 def test_without_discover_a_stream_needs_its_table(mirror):
     mirror.sql(SHOP)
     mirror.fails(STREAMS, source={"tables": ["shop.*"]},

@@ -75,6 +75,26 @@ def test_snapshot_and_stream_of_a_standby(read):
     assert "reaches the standby's primary" in read.check_command()[1]
 
 
+@pytest.mark.case(10, 35)
+def test_a_table_that_comes_is_taken_in_at_a_standby(read):
+    """Published at the primary, found and read at the standby, with what is committed meanwhile."""
+    found = {"tables": ["public.*"], "discover": True, "heartbeat_interval": "300ms"}
+    read.start({"t": "public.t", "late": "public.late"}, source=read.from_standby | found)
+    insert(read, 51, 100)
+    read.check("t")
+    read.sql("CREATE TABLE late (id int PRIMARY KEY, v text); INSERT INTO late SELECT g, 'x' FROM generate_series(1, 500) g")
+    for key in range(501, 700):
+        read.sql(f"INSERT INTO late VALUES ({key}, 'live')")
+    read.wait(lambda: "Table is complete" in read.log() and "table=public.late" in read.log(), "it is read", 30)
+    insert(read, 101, 150)
+    read.sql("UPDATE late SET v = 'later' WHERE id % 7 = 0; DELETE FROM late WHERE id % 11 = 0")
+    read.check()
+    read.kill()
+    read.sql("INSERT INTO late VALUES (1000, 'down')")
+    read.resume()
+    read.check()
+
+
 @pytest.mark.case(13)
 def test_idle_standby_slot_moves_on(read):
     read.start("t", source=read.from_standby)

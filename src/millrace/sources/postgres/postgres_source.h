@@ -110,6 +110,7 @@ class PostgresSource final : public Source {
   struct Matches {
     std::vector<SourceTable> known;
     std::vector<SourceTable> newcomers;
+    std::map<std::string, std::string> left_out;  // and why
   };
   Result<Matches> FindNewcomers();
   // The names of what is to be taken in, and is published by then; empty: nothing.

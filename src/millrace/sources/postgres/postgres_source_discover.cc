@@ -21,6 +21,11 @@ bool IsRetried(const Status& status) {
   return status.code() == Code::kUnavailable || status.code() == Code::kTimedOut;
 }
 
+std::string UnpublishedSentence(const std::string& table, const Status& status) {
+  return fmt::format("table {} matches source.tables and is left out{}: {}", table,
+                     IsRetried(status) ? " until it can be published" : "", status.message());
+}
+
 }  // namespace
 
 std::set<std::string> PostgresSource::AwaitedTables(const std::set<std::string>& taken) const {
@@ -83,19 +88,25 @@ std::vector<SourceTable> PostgresSource::PresentTables() const {
 
 Status PostgresSource::PublishTaken(pg::Connection& connection) {
   Result<std::vector<std::string>> names = EnsurePublications(connection, config_, PresentTables());
-  if (!names.ok() && !IsRetried(names.status())) {
+  if (!names.ok()) {
     // Others go on without what came last.
     std::map<std::string, std::string> reasons = roles_.left_out;
+    std::vector<std::string> unpublished;
     for (const auto& [table, candidate] : candidates_) {
-      if (!candidate.is_published) {
-        reasons.emplace(table, fmt::format("table {} matches source.tables and is left out: {}",
-                                           table, names.status().message()));
+      if (!candidate.is_published && reasons.try_emplace(table).second) {
+        reasons[table] = UnpublishedSentence(table, names.status());
+        unpublished.push_back(table);
       }
     }
-    if (reasons.size() == roles_.left_out.size()) {
+    if (unpublished.empty()) {
       return names.status();
     }
     LeaveOut(reasons);
+    for (const std::string& table : unpublished) {
+      if (IsRetried(names.status())) {
+        unfit_.erase(table);
+      }
+    }
     names = EnsurePublications(connection, config_, PresentTables());
   }
   MR_ASSIGN_OR_RETURN(publications_, std::move(names));
@@ -111,7 +122,6 @@ Result<PostgresSource::Matches> PostgresSource::FindNewcomers() {
   std::erase_if(said_, [&](const auto& said) { return !names.contains(said.first); });
   Matches matches;
   if (std::includes(known.begin(), known.end(), names.begin(), names.end())) {
-    SetLeftOut({});
     return matches;
   }
   MR_ASSIGN_OR_RETURN(ServerReport report, InspectTables(*catalog_, config_, known));
@@ -121,12 +131,12 @@ Result<PostgresSource::Matches> PostgresSource::FindNewcomers() {
     if (known.contains(name)) {
       matches.known.push_back(std::move(entry.source));
     } else if (unfit != unfit_.end() && unfit->second == FormatTableNote(entry.source)) {
-      report.left_out[name] = left_out_[name];
+      matches.left_out[name] = left_out_[name];
     } else {
       matches.newcomers.push_back(std::move(entry.source));
     }
   }
-  SetLeftOut(std::move(report.left_out));
+  matches.left_out.merge(report.left_out);
   return matches;
 }
 
@@ -139,7 +149,6 @@ Result<std::string> PostgresSource::LookForTables() {
   }
   MR_ASSIGN_OR_RETURN(Matches matches, FindNewcomers());
   std::vector<SourceTable>& tables = matches.known;
-  std::map<std::string, std::string> left_out = left_out_;
   for (const SourceTable& newcomer : matches.newcomers) {
     const std::string name = newcomer.table->FullName();
     tables.push_back(newcomer);
@@ -153,15 +162,9 @@ Result<std::string> PostgresSource::LookForTables() {
       continue;
     }
     tables.pop_back();
-    if (IsRetried(published)) {
-      log_.Info("Table cannot be published yet, will try again",
-                {{"table", name}, {"error", published}});
-    } else {
-      left_out[name] = fmt::format("table {} matches source.tables and is left out: {}", name,
-                                   published.message());
-    }
+    matches.left_out[name] = UnpublishedSentence(name, published);
   }
-  SetLeftOut(std::move(left_out));
+  SetLeftOut(std::move(matches.left_out));
   return found;
 }
 
