@@ -134,6 +134,24 @@ def wait_equal_root(mirror, timeout=30):
 
 
 @pytest.mark.case(42)
+def test_rows_change_as_soon_as_their_partition_is_attached(mirror):
+    """Long before the catalog is compared; with a large value that the change leaves out."""
+    mirror.sql(ROOT + BIG.format("root"))
+    mirror.start("root", source={"heartbeat_interval": "10s"})
+    mirror.check(only=False)
+    for number in (3, 4):
+        mirror.sql(
+            f"CREATE TABLE root_{number} (LIKE root INCLUDING STORAGE);"
+            f"INSERT INTO root_{number} SELECT g, {number}00, repeat('x', 9000) FROM generate_series(1, 50) g;"
+            f"ALTER TABLE root ATTACH PARTITION root_{number} FOR VALUES FROM ({number}00) TO ({number + 1}00)"
+        )
+        mirror.sql(f"UPDATE root SET id = 1000 WHERE id = 3 AND day = {number}00")
+        mirror.wait(lambda: times_read_again(mirror) == number - 2, "it is read again", 20)
+        wait_root(mirror)
+    assert paused(mirror) == {}
+
+
+@pytest.mark.case(42)
 def test_a_partition_that_was_away_for_a_moment(mirror):
     """Detached, changed and attached again, between two comparisons; and the same within one transaction."""
     mirror.sql(ROOT)

@@ -226,6 +226,13 @@ Status PgOutputDecoder::DecodeRelation(std::string_view body, uint64_t serial) {
   const uint32_t oid = relation.message.oid;
   last_relation_ = nullptr;
   open_relations_.insert_or_assign(oid, std::move(relation));
+  const uint32_t before = std::exchange(described_, oid);
+  if (filter_ != Filter::kNothing) {
+    MR_ASSIGN_OR_RETURN(const bool is_other, resolver_.SeePartition(before, oid));
+    if (is_other) {
+      ForgetResolutions();
+    }
+  }
   return Status::Ok();
 }
 

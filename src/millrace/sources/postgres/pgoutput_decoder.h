@@ -183,6 +183,7 @@ class PgOutputDecoder {
   Transaction open_;
   Filter filter_ = Filter::kAll;
   std::unordered_map<uint32_t, Relation> open_relations_;  // those that it described
+  uint32_t described_ = 0;                                 // by the last Relation message
   uint32_t last_oid_ = 0;
   const Relation* last_relation_ = nullptr;
   bool has_transient_ = false;  // a resolution that ends with the transaction

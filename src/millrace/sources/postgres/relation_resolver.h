@@ -40,6 +40,11 @@ class RelationResolver {
   // transaction's rows. True if what Resolve() gave may no longer hold.
   virtual bool TakeCommand(std::string_view content) = 0;
 
+  // `partition` was described behind `root`, as a partition's rows have it that are published as
+  // those of its root. May ask the server as Resolve() does. True if what that gave may no longer
+  // hold.
+  virtual Result<bool> SeePartition(uint32_t root, uint32_t partition) = 0;
+
   // What rows of `relation` are, called for the first row that uses it in a transaction. Where the
   // table's columns have changed, the change takes effect: later calls give the newer version. May
   // ask the server: blocks for a bounded time. kUnavailable if it cannot be asked.

@@ -72,6 +72,7 @@ Status TableRegistry::Load(std::vector<SourceTable> tables, const SourceState& s
   commands_.assign(tables.size(), {});
   known_.clear();
   ahead_.reset();
+  strangers_.clear();
   notes_.clear();
   is_changed_.assign(tables.size(), false);
   epoch_ = state.position ? state.position->epoch : Epoch();
@@ -177,6 +178,26 @@ ResolvedRelation TableRegistry::Resolved(size_t number, RowLayout layout) const 
           .number = number,
           .places = std::move(layout.places),
           .absent = std::move(layout.absent)};
+}
+
+// One that was attached with rows since the catalog was compared.
+Result<bool> TableRegistry::SeePartition(uint32_t root, uint32_t partition) {
+  const auto found =
+      std::find_if(tables_.begin(), tables_.end(),
+                   [root](const SourceTablePtr& table) { return table->table->oid == root; });
+  if (found == tables_.end() || !(*found)->partitions || !(*found)->paused.empty()) {
+    return false;
+  }
+  const std::vector<Partition>& known = *(*found)->partitions;
+  const bool is_known = std::any_of(known.begin(), known.end(),
+                                    [&](const Partition& p) { return p.oid == partition; });
+  // Another relation may stand behind the root by chance: it is looked for once.
+  if (is_known || !strangers_.insert(partition).second) {
+    return false;
+  }
+  const SourceTablePtr before = *found;
+  MR_RETURN_IF_ERROR(LookForAttached());
+  return *found != before;
 }
 
 Result<ResolvedRelation> TableRegistry::Resolve(const RelationMessage& relation, Xid transaction) {
@@ -431,6 +452,7 @@ void TableRegistry::FollowPartitions(size_t number, const std::vector<Partition>
                                      now.begin(), now.end(), is_same)) {
     return;
   }
+  strangers_.clear();
   const Table& table = *known.table;
   SourceTable next = known;
   next.partitions = now;

@@ -79,6 +79,7 @@ class TableRegistry : public RelationResolver {
   size_t table_count() const override { return tables_.size(); }
   void Begin(Xid transaction) override;
   bool TakeCommand(std::string_view content) override;
+  Result<bool> SeePartition(uint32_t root, uint32_t partition) override;
   Result<ResolvedRelation> Resolve(const RelationMessage& relation, Xid transaction) override;
   SourceTablePtr AllowNull(size_t number, size_t place) override;
   void Truncated(size_t number, Xid transaction) override;
@@ -173,6 +174,7 @@ class TableRegistry : public RelationResolver {
   std::optional<CatalogMoment> ahead_;
   std::vector<SourceTablePtr> tables_then_;
   std::set<std::string> never_again_;
+  std::set<uint32_t> strangers_;  // relations that stood behind a root and are no partitions of it
   // The transactions that truncated a table as a whole, lately, by its full name.
   std::map<std::string, std::vector<uint32_t>> truncations_;
   // Of the next batch.
