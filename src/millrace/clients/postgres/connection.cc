@@ -197,6 +197,7 @@ struct Connection::Rep {
   int buffer_growths = 0;
   // The first failure of a statement, and its last rows.
   Status failure;
+  std::string failure_context;
   ResultPtr rows;
 
   ~Rep() {
@@ -356,7 +357,9 @@ Result<bool> Connection::WaitAnswer(milliseconds wait) {
       if (status == PGRES_FATAL_ERROR || status == PGRES_BAD_RESPONSE) {
         const char* state = PQresultErrorField(result.get(), PG_DIAG_SQLSTATE);
         const char* text = PQresultErrorField(result.get(), PG_DIAG_MESSAGE_PRIMARY);
+        const char* context = PQresultErrorField(result.get(), PG_DIAG_CONTEXT);
         if (rep_->failure.ok()) {
+          rep_->failure_context = context == nullptr ? "" : context;
           rep_->failure = state == nullptr ? ConnectionFailure("run a statement")
                                            : Status(CodeOfSqlState(state),
                                                     text == nullptr ? "unknown error" : text);
@@ -515,5 +518,7 @@ Status Connection::FinishCopy() {
   }
   return std::exchange(rep_->failure, Status::Ok());
 }
+
+const std::string& Connection::failure_context() const { return rep_->failure_context; }
 
 }  // namespace millrace::pg

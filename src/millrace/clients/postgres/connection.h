@@ -126,6 +126,9 @@ class Connection {
   Status EndCopyBoth();
   // After kEnd: OK if the server ended the copy itself, else why.
   Status FinishCopy();
+  // Where in the server the failure of the last statement or copy occurred, as it says; "": nothing
+  // said.
+  const std::string& failure_context() const;
 
  private:
   struct Rep;

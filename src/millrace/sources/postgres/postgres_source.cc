@@ -165,7 +165,16 @@ Status PostgresSource::Step(milliseconds wait) {
 }
 
 Status PostgresSource::PollStream(milliseconds wait) {
-  MR_RETURN_IF_ERROR(is_held_ ? stream_->KeepAlive() : stream_->Poll(wait));
+  if (const Status polled = is_held_ ? stream_->KeepAlive() : stream_->Poll(wait); !polled.ok()) {
+    if (stream_->failed_within_open()) {
+      open_failed_at_ = stream_->received();
+      log_.Warn(
+          "The server fails to send a transaction that is open: it is to send them once they "
+          "have committed",
+          {{"at", FormatLsn(*open_failed_at_)}});
+    }
+    return polled;
+  }
   SampleLag();
   const auto now = std::chrono::steady_clock::now();
   const Heartbeat::Reading reading = heartbeat_->reading();

@@ -172,6 +172,8 @@ class PostgresSource final : public Source {
   };
   std::deque<ReadSample> unconfirmed_;
 
+  // How far the stream was that ended so, see ReplicationStream::failed_within_open().
+  std::optional<Lsn> open_failed_at_;
   // The newest Confirm(), also while there is no stream.
   std::atomic<uint64_t> confirmed_{0};
 

@@ -356,13 +356,16 @@ Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
       }
     }
   }
+  if (open_failed_at_ && start.end_lsn > *open_failed_at_) {
+    open_failed_at_.reset();
+  }
   auto stream = std::make_shared<ReplicationStream>(
       StreamOptions{.slot = config_.slot,
                     .publications = publications_,
                     .heartbeat_age_max = 3 * config_.heartbeat_interval,
                     // In a stream block a message does not say its subtransaction (pgoutput of 14
                     // to 18 writes the top-level one), and so not whether it was rolled back.
-                    .streams_open_transactions = !config_.capture_ddl},
+                    .streams_open_transactions = !config_.capture_ddl && !open_failed_at_},
       *reader_);
   // Only what was confirmed of this server's WAL counts, and no more than was handed over.
   const Lsn known(std::max(is_fresh ? 0 : start.end_lsn.value(), confirmed_.load()));

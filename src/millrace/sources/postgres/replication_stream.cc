@@ -33,6 +33,9 @@ constexpr milliseconds kFeedbackIntervalMin{10};
 // How long a wanted reply waits for what is under way to become durable.
 constexpr milliseconds kReplyWaitMax{200};
 constexpr seconds kIdlePositionInterval{1};
+// The callbacks of an output plugin for transactions that are open, as the server names them in the
+// context of an error (logical.c, output_plugin_error_callback()).
+constexpr std::string_view kOpenCallbacks = ", in the stream_";
 constexpr TimestampMicros kPostgresEpoch = 946'684'800'000'000;
 
 TimestampMicros WallMicros() {
@@ -199,6 +202,8 @@ Result<bool> ReplicationStream::DrainMessages() {
     if (read.state == pg::CopyState::kEnd) {
       const Status ended =
           connection_->FinishCopy().WithContext(fmt::format("read from slot '{}'", options_.slot));
+      failed_within_open_ =
+          !ended.ok() && connection_->failure_context().find(kOpenCallbacks) != std::string::npos;
       if (ended.code() == Code::kFailedPrecondition) {
         return Unavailable(ended.message());  // the next start finds out what became of the slot
       }

@@ -77,6 +77,9 @@ class ReplicationStream {
   // When a heartbeat came back in time.
   std::optional<Clock::time_point> heartbeat_seen() const { return heartbeat_seen_; }
 
+  // The server failed while it sent changes of a transaction that is open: it would fail again.
+  bool failed_within_open() const { return failed_within_open_; }
+
   // Tells the server the last confirmed position, ends the copy (within a second) and disconnects.
   void Stop();
 
@@ -106,6 +109,7 @@ class ReplicationStream {
   Lsn sent_flush_;  // what the server was told last
   Lsn keepalive_end_;
   bool reply_wanted_ = false;
+  bool failed_within_open_ = false;
   Clock::time_point reply_wanted_since_;
   Clock::time_point last_feedback_;
   Clock::time_point last_idle_position_;
