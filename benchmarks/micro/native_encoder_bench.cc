@@ -12,6 +12,7 @@ namespace {
 
 using sinks::OutputSlice;
 using sinks::clickhouse::Checksum;
+using sinks::clickhouse::NativeBlock;
 using sinks::clickhouse::NativeEncoder;
 
 // `rows` rows in batches of `batch`.
@@ -30,12 +31,12 @@ void EncodeBlock(benchmark::State& state) {
   const std::vector<OutputSlice> slices = Slices(stream, 100'000, state.range(0));
   size_t bytes = 0;
   for (auto _ : state) {
-    Buffer block;
+    NativeBlock block;
     if (!NativeEncoder(stream, {}).Encode(slices, block).ok()) {
       state.SkipWithError("a row was refused");
     }
     bytes = block.size();
-    benchmark::DoNotOptimize(block.data());
+    benchmark::DoNotOptimize(block.rest.data());
   }
   state.SetItemsProcessed(state.iterations() * 100'000);
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(bytes));
@@ -44,12 +45,12 @@ BENCHMARK(EncodeBlock)->Arg(100'000)->Arg(1'000)->Arg(10)->Unit(benchmark::kMill
 
 void ChecksumBlock(benchmark::State& state) {
   const StreamPtr stream = EngagementStream(/*append_only=*/false);
-  Buffer block;
+  NativeBlock block;
   if (!NativeEncoder(stream, {}).Encode(Slices(stream, 100'000, 1'000), block).ok()) {
     state.SkipWithError("a row was refused");
   }
   for (auto _ : state) {
-    benchmark::DoNotOptimize(Checksum(block.view()));
+    benchmark::DoNotOptimize(Checksum(block.Pieces()));
   }
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(block.size()));
 }

@@ -53,11 +53,11 @@ Status ClickHouseClient::Execute(const std::string& sql, std::stop_token stop) {
 }
 
 Status ClickHouseClient::Insert(const std::string& sql, const Settings& settings,
-                                std::string_view body, std::stop_token stop) {
+                                std::vector<std::string_view> body, std::stop_token stop) {
   http::HttpRequest request;
   request.query = {{"query", sql}, {"wait_end_of_query", "1"}};
   request.query.insert(request.query.end(), settings.begin(), settings.end());
-  request.body = {body};
+  request.body = std::move(body);
   MR_ASSIGN_OR_RETURN(const http::HttpResponse response, http_->Post(request, std::move(stop)));
   return StatusOfResponse(response);
 }

@@ -34,9 +34,9 @@ class ClickHouseClient {
                       std::chrono::milliseconds timeout = std::chrono::milliseconds(0));
   // A statement without a result.
   Status Execute(const std::string& sql, std::stop_token stop);
-  // `sql` is INSERT ... FORMAT ...; `body` is the data.
-  Status Insert(const std::string& sql, const Settings& settings, std::string_view body,
-                std::stop_token stop);
+  // `sql` is INSERT ... FORMAT ...; `body` is the data, in pieces.
+  Status Insert(const std::string& sql, const Settings& settings,
+                std::vector<std::string_view> body, std::stop_token stop);
 
  private:
   explicit ClickHouseClient(std::unique_ptr<http::HttpClient> http) : http_(std::move(http)) {}

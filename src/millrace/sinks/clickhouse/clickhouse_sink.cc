@@ -275,8 +275,8 @@ DeliveryPlan ClickHouseSink::MakePlan(const DeliveryBatch& batch,
     table.schema_version = stream.schema_version.value();
     table.row_count = RowCount(block.slices);
     table.byte_count = block.bytes.size();
-    table.layout = Checksum(block.encoder->layout());
-    table.checksum = Checksum(block.bytes.view());
+    table.layout = Checksum(std::string_view(block.encoder->layout()));
+    table.checksum = Checksum(block.bytes.Pieces());
     // The checksum keeps a token that named other rows, in a data_dir since restored, from
     // swallowing these.
     table.token =
@@ -310,7 +310,7 @@ Status ClickHouseSink::Insert(const Block& block, const std::string& token, std:
   const std::string sql =
       fmt::format("INSERT INTO {} ({}) FORMAT Native", needs_[block.table].QualifiedName(),
                   block.encoder->column_list());
-  return client_->Insert(sql, settings, block.bytes.view(), std::move(stop));
+  return client_->Insert(sql, settings, block.bytes.Pieces(), std::move(stop));
 }
 
 bool ClickHouseSink::MayHaveForgotten(const PreparedTable& table) const {
@@ -381,7 +381,7 @@ Status ClickHouseSink::InsertMissing(const Block& block, const TablePlan& plan,
                                       needs_[block.table].stream->out_of_range);
   MR_RETURN_IF_ERROR(rest.encoder->Encode(rest.slices, rest.bytes));
   // Other rows than the plan's: a token of their own.
-  return Insert(rest, fmt::format("{}/rest/{:016x}", plan.token, Checksum(rest.bytes.view())),
+  return Insert(rest, fmt::format("{}/rest/{:016x}", plan.token, Checksum(rest.bytes.Pieces())),
                 std::move(stop));
 }
 

@@ -63,7 +63,7 @@ class ClickHouseSink : public Sink {
     size_t table = 0;  // index into options_.tables
     std::vector<OutputSlice> slices;
     std::unique_ptr<NativeEncoder> encoder;
-    Buffer bytes;
+    NativeBlock bytes;  // while `slices` are there
   };
 
   ClickHouseSink(ClickHouseOptions options, SinkContext context, WallClock clock);

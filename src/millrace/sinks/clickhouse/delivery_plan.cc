@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sinks/clickhouse/delivery_plan.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -60,22 +61,39 @@ TablePlan ParseTable(const Json& json, bool& ok) {
 
 }  // namespace
 
-uint64_t Checksum(std::string_view bytes) {
+uint64_t Checksum(std::span<const std::string_view> pieces) {
   constexpr uint64_t kA = 0x9e3779b97f4a7c15;
   constexpr uint64_t kB = 0xd6e8feb86659fd93;
-  uint64_t hash = kA ^ bytes.size();
-  const char* at = bytes.data();
-  size_t left = bytes.size();
-  for (; left >= 16; at += 16, left -= 16) {
+  constexpr size_t kStep = 16;
+  size_t size = 0;
+  for (const std::string_view piece : pieces) {
+    size += piece.size();
+  }
+  uint64_t hash = kA ^ size;
+  const auto step = [&hash](const char* at) {
     uint64_t words[2];
-    std::memcpy(words, at, 16);
+    std::memcpy(words, at, kStep);
     hash = Mix(hash ^ words[0] ^ kB, words[1] ^ kA) + words[0];
+  };
+  std::string between;  // the end of one piece and the beginning of the next
+  for (std::string_view piece : pieces) {
+    if (!between.empty()) {
+      const size_t n = std::min(kStep - between.size(), piece.size());
+      between.append(piece.substr(0, n));
+      piece.remove_prefix(n);
+      if (between.size() < kStep) {
+        continue;
+      }
+      step(between.data());
+      between.clear();
+    }
+    for (; piece.size() >= kStep; piece.remove_prefix(kStep)) {
+      step(piece.data());
+    }
+    between = piece;
   }
-  uint64_t words[2] = {0, 0};
-  if (left != 0) {
-    std::memcpy(words, at, left);
-  }
-  hash = Mix(hash ^ words[0] ^ kB, words[1] ^ kA) + words[0];
+  between.resize(kStep);
+  step(between.data());
   return Mix(hash ^ kA, kB);
 }
 

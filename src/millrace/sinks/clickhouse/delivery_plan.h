@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,8 +45,10 @@ struct DeliveryPlan {
   bool operator==(const DeliveryPlan&) const = default;
 };
 
-// 64 bits that tell other bytes apart; not against an adversary. Fixed: stands in plans.
-uint64_t Checksum(std::string_view bytes);
+// 64 bits that tell other bytes apart, however they are cut into pieces; not against an adversary.
+// Fixed: stands in plans.
+uint64_t Checksum(std::span<const std::string_view> pieces);
+inline uint64_t Checksum(std::string_view bytes) { return Checksum(std::span(&bytes, 1)); }
 
 // Holds `rebuilt`, made from the rows that are offered again, against the open plan. kInternal if
 // it is of other offsets, kFailedPrecondition if the configuration of the sink has changed

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sinks/clickhouse/delivery_plan.h"
 
+#include <array>
 #include <functional>
 #include <set>
 
@@ -90,6 +91,13 @@ TEST(Checksum, SeesEveryByteAndTheLength) {
   }
   // Stands in stored plans.
   EXPECT_EQ(Checksum("millrace keeps this"), 17247294343337130278U);
+  const std::string_view sample = "forty-eight bytes, three steps of the checksum.";
+  for (size_t a = 0; a <= sample.size(); ++a) {
+    for (size_t b = a; b <= sample.size(); ++b) {
+      const std::array pieces = {sample.substr(0, a), sample.substr(a, b - a), sample.substr(b)};
+      EXPECT_EQ(Checksum(pieces), Checksum(sample)) << a << " " << b;
+    }
+  }
 }
 
 }  // namespace

@@ -20,11 +20,14 @@ namespace millrace::sinks::clickhouse {
 
 namespace {
 
+constexpr size_t kLargeText = size_t{1} << 20;
+
 // Rows [begin, end) of a column.
 struct ColumnRun {
   const Column* column = nullptr;
   size_t begin = 0;
   size_t end = 0;
+  bool outlives_block = false;  // it is not made for the block
 
   size_t size() const { return end - begin; }
 };
@@ -107,8 +110,24 @@ char* PutVarint(uint64_t v, char* to) {
   return to;
 }
 
-void EncodeTexts(Runs runs, Buffer& to) {
+// Room for the texts that are copied is taken at once, so that each is appended without a check.
+size_t CopiedBytes(const ColumnRun& run) {
+  const std::span<const uint64_t> ends = run.column->ends();
+  const uint64_t begin = run.begin == 0 ? 0 : ends[run.begin - 1];
+  uint64_t bytes = ends[run.end - 1] - begin;
+  if (bytes < kLargeText) [[likely]] {
+    return bytes;
+  }
+  for (size_t row = run.begin; row < run.end && run.outlives_block; ++row) {
+    const size_t size = run.column->Text(row).size();
+    bytes -= size >= kLargeText ? size : 0;
+  }
+  return bytes;
+}
+
+void EncodeTexts(Runs runs, NativeBlock& block) {
   constexpr size_t kVarintMax = 10;
+  Buffer& to = block.rest;
   for (const ColumnRun& run : runs) {
     if (run.size() == 0) {
       continue;
@@ -117,14 +136,16 @@ void EncodeTexts(Runs runs, Buffer& to) {
     const std::span<const uint64_t> ends = column.ends();
     uint64_t from = run.begin == 0 ? 0 : ends[run.begin - 1];
     const size_t before = to.size();
-    char* const start = to.Extend(ends[run.end - 1] - from + run.size() * kVarintMax);
+    char* const start = to.Extend(CopiedBytes(run) + run.size() * kVarintMax);
     char* at = start;
     const char* bytes = column.bytes().data();
     const bool has_nulls = column.has_nulls();
     for (size_t row = run.begin; row < run.end; ++row) {
       const uint64_t length = has_nulls && column.IsNull(row) ? 0 : ends[row] - from;
       at = PutVarint(length, at);
-      if (length != 0) {
+      if (length >= kLargeText && run.outlives_block) [[unlikely]] {
+        block.texts.push_back({before + static_cast<size_t>(at - start), {bytes + from, length}});
+      } else if (length != 0) {
         std::memcpy(at, bytes + from, length);
         at += length;
       }
@@ -204,10 +225,11 @@ void EncodeLowCardinality(Runs runs, bool nullable, Buffer& to) {
   }
 }
 
-void EncodeValues(const DataType& type, Runs runs, Buffer& to);
+void EncodeValues(const DataType& type, Runs runs, NativeBlock& block);
 
 // Array(Nullable(T)); a NULL list is empty.
-void EncodeLists(const DataType& type, Runs runs, Buffer& to) {
+void EncodeLists(const DataType& type, Runs runs, NativeBlock& block) {
+  Buffer& to = block.rest;
   std::vector<ColumnRun> children;
   uint64_t end = 0;
   for (const ColumnRun& run : runs) {
@@ -219,17 +241,18 @@ void EncodeLists(const DataType& type, Runs runs, Buffer& to) {
             children.back().end == first) {
           children.back().end = last;
         } else if (first != last) {
-          children.push_back({&run.column->child(), first, last});
+          children.push_back({&run.column->child(), first, last, run.outlives_block});
         }
       }
       to.AppendValue(end);
     }
   }
   EncodeNullMap(children, to);
-  EncodeValues(*type.element, children, to);
+  EncodeValues(*type.element, children, block);
 }
 
-void EncodeValues(const DataType& type, Runs runs, Buffer& to) {
+void EncodeValues(const DataType& type, Runs runs, NativeBlock& block) {
+  Buffer& to = block.rest;
   switch (type.kind) {
     case TypeKind::kDecimal:
       return type.width() == 2 ? EncodeSmallDecimal(runs, to)
@@ -240,12 +263,12 @@ void EncodeValues(const DataType& type, Runs runs, Buffer& to) {
     case TypeKind::kEnum:
     case TypeKind::kJson:
     case TypeKind::kBytes:
-      return EncodeTexts(runs, to);
+      return EncodeTexts(runs, block);
     case TypeKind::kTime:
     case TypeKind::kInterval:
       return EncodeFormatted(runs, to);
     case TypeKind::kList:
-      return EncodeLists(type, runs, to);
+      return EncodeLists(type, runs, block);
     default:
       return EncodeCopied(runs, type.width(), to);
   }
@@ -254,6 +277,26 @@ void EncodeValues(const DataType& type, Runs runs, Buffer& to) {
 bool IsTombstone(OutputOp op) { return op == OutputOp::kDelete || op == OutputOp::kMovedAway; }
 
 }  // namespace
+
+std::vector<std::string_view> NativeBlock::Pieces() const {
+  std::vector<std::string_view> pieces;
+  size_t at = 0;
+  for (const LargeText& text : texts) {
+    pieces.push_back(rest.view().substr(at, text.at - at));
+    pieces.push_back(text.bytes);
+    at = text.at;
+  }
+  pieces.push_back(rest.view().substr(at));
+  return pieces;
+}
+
+size_t NativeBlock::size() const {
+  size_t bytes = rest.size();
+  for (const LargeText& text : texts) {
+    bytes += text.bytes.size();
+  }
+  return bytes;
+}
 
 NativeEncoder::NativeEncoder(StreamPtr stream, const std::set<std::string>& as_string,
                              OutOfRange out_of_range)
@@ -287,7 +330,8 @@ NativeEncoder::NativeEncoder(StreamPtr stream, const std::set<std::string>& as_s
   }
 }
 
-Status NativeEncoder::Encode(std::span<const OutputSlice> slices, Buffer& to) const {
+Status NativeEncoder::Encode(std::span<const OutputSlice> slices, NativeBlock& block) const {
+  Buffer& to = block.rest;
   size_t rows = 0;
   size_t bytes = 0;
   for (const OutputSlice& slice : slices) {
@@ -303,7 +347,7 @@ Status NativeEncoder::Encode(std::span<const OutputSlice> slices, Buffer& to) co
     AppendLengthPrefixed(to, columns_[i].name);
     AppendLengthPrefixed(to, columns_[i].type);
     MR_RETURN_IF_ERROR(
-        EncodeColumn(i, slices, to)
+        EncodeColumn(i, slices, block)
             .WithContext(fmt::format("stream '{}', column '{}'", stream_->name, columns_[i].name)));
   }
   EncodeMetadata(slices, to);
@@ -386,7 +430,8 @@ Status NativeEncoder::CheckValues(size_t index, const OutputSlice& slice,
 }
 
 Status NativeEncoder::EncodeColumn(size_t index, std::span<const OutputSlice> slices,
-                                   Buffer& to) const {
+                                   NativeBlock& block) const {
+  Buffer& to = block.rest;
   const BlockColumn& column = columns_[index];
   const DataType& type = (*stream_->columns)[index].type;
   std::vector<SliceColumn> values;
@@ -398,7 +443,8 @@ Status NativeEncoder::EncodeColumn(size_t index, std::span<const OutputSlice> sl
     MR_ASSIGN_OR_RETURN(SliceColumn found, FindSliceColumn(index, slice));
     MR_RETURN_IF_ERROR(CheckValues(index, slice, found));
     is_all_text = is_all_text && found.column->type().is_varlen();
-    runs.push_back({found.column, found.begin, found.begin + slice.row_count()});
+    runs.push_back({found.column, found.begin, found.begin + slice.row_count(),
+                    /*outlives_block=*/found.converted == nullptr});
     values.push_back(std::move(found));
   }
   if (type.kind == TypeKind::kEnum && !column.as_string) {
@@ -410,9 +456,9 @@ Status NativeEncoder::EncodeColumn(size_t index, std::span<const OutputSlice> sl
     EncodeNullMap(runs, to);
   }
   if (!column.as_string) {
-    EncodeValues(type, runs, to);
+    EncodeValues(type, runs, block);
   } else if (is_all_text) {
-    EncodeTexts(runs, to);
+    EncodeTexts(runs, block);
   } else {
     EncodeFormatted(runs, to);
   }

@@ -19,6 +19,23 @@ namespace millrace::sinks::clickhouse {
 // Raised when the same rows give other bytes than before; stands in delivery plans.
 inline constexpr uint32_t kEncoderVersion = 1;
 
+// The bytes of a block, but for texts of a megabyte and more: those are not copied, and the rows of
+// which they are outlive it.
+class NativeBlock {
+ public:
+  struct LargeText {
+    size_t at = 0;  // in front of rest[at]
+    std::string_view bytes;
+  };
+
+  Buffer rest;
+  std::vector<LargeText> texts;  // ascending
+
+  // All bytes, in order.
+  std::vector<std::string_view> Pieces() const;
+  size_t size() const;
+};
+
 // NativeEncoder turns output rows of one stream into one block of ClickHouse's format Native,
 // column by column: a varint number of columns and of rows, then for each column its name, its type
 // and its values. Integers are little-endian; a Nullable column has a byte a row first (1 = NULL);
@@ -38,11 +55,11 @@ class NativeEncoder {
   NativeEncoder(StreamPtr stream, const std::set<std::string>& as_string,
                 OutOfRange out_of_range = OutOfRange::kError);
 
-  // Appends one block of all rows of `slices` to `to`. kInvalidArgument names stream, column and
-  // output offset of a value that ClickHouse cannot hold; kFailedPrecondition where a row is of an
-  // older version of the stream whose type does not widen to the newer one. After an error the
-  // bytes behind the former end of `to` mean nothing.
-  Status Encode(std::span<const OutputSlice> slices, Buffer& to) const;
+  // Makes one block of all rows of `slices`, in `to`, which is empty. kInvalidArgument names
+  // stream, column and output offset of a value that ClickHouse cannot hold; kFailedPrecondition
+  // where a row is of an older version of the stream whose type does not widen to the newer one.
+  // After an error what is in `to` means nothing.
+  Status Encode(std::span<const OutputSlice> slices, NativeBlock& to) const;
 
   // "`a`, `b`, ...": the columns of the block, for the INSERT statement.
   const std::string& column_list() const { return column_list_; }
@@ -69,7 +86,7 @@ class NativeEncoder {
 
   Result<SliceColumn> FindSliceColumn(size_t index, const OutputSlice& slice) const;
   Status CheckValues(size_t index, const OutputSlice& slice, const SliceColumn& values) const;
-  Status EncodeColumn(size_t index, std::span<const OutputSlice> slices, Buffer& to) const;
+  Status EncodeColumn(size_t index, std::span<const OutputSlice> slices, NativeBlock& to) const;
   void EncodeMetadata(std::span<const OutputSlice> slices, Buffer& to) const;
 
   StreamPtr stream_;

@@ -15,10 +15,15 @@ using namespace std::string_literals;
 OutputSlice Whole(const OutputBatchPtr& batch) { return {batch, 0, batch->row_count()}; }
 
 std::string Encoded(const NativeEncoder& encoder, const std::vector<OutputSlice>& slices) {
-  Buffer bytes;
-  const Status status = encoder.Encode(slices, bytes);
+  NativeBlock block;
+  const Status status = encoder.Encode(slices, block);
   EXPECT_TRUE(status.ok()) << status.ToString();
-  return std::string(bytes.view());
+  std::string bytes;
+  for (const std::string_view piece : block.Pieces()) {
+    bytes.append(piece);
+  }
+  EXPECT_EQ(bytes.size(), block.size());
+  return bytes;
 }
 
 // The bytes between the name and type of a block's first column and `_version`.
@@ -231,14 +236,14 @@ TEST(NativeEncoder, NamesTheValueThatClickHouseCannotHold) {
             }
             rows.column(1).AppendListEnd();
           });
-      Buffer bytes;
-      const Status status = NativeEncoder(stream, {}).Encode(std::vector{Whole(batch)}, bytes);
+      NativeBlock block;
+      const Status status = NativeEncoder(stream, {}).Encode(std::vector{Whole(batch)}, block);
       EXPECT_EQ(status.ok(), c.ok) << c.type.ToString() << " " << c.value << status.ToString();
       if (!c.ok) {
         EXPECT_EQ(status.code(), Code::kInvalidArgument);
         EXPECT_NE(status.message().find("stream 'shop', column '"), std::string::npos);
         EXPECT_NE(status.message().find("offset 1002 "), std::string::npos) << status.message();
-        Buffer as_text;
+        NativeBlock as_text;
         EXPECT_TRUE(
             NativeEncoder(stream, {"at", "list"}).Encode(std::vector{Whole(batch)}, as_text).ok());
       }
@@ -256,13 +261,14 @@ Result<std::string> EncodedWith(OutOfRange out_of_range, const DataType& type,
     fill(rows.column(0));
     rows.column(1).Append<int32_t>(1);
   });
-  Buffer bytes;
-  const Status status = NativeEncoder(stream, {}, out_of_range).Encode({{Whole(batch)}}, bytes);
+  NativeBlock block;
+  const Status status = NativeEncoder(stream, {}, out_of_range).Encode({{Whole(batch)}}, block);
   if (!status.ok()) {
     return status;
   }
   // Behind the numbers of columns and rows, up to the next column.
-  return std::string(bytes.view().substr(2, bytes.view().find("\x01k\x05Int32") - 2));
+  const std::string_view bytes = block.rest.view();
+  return std::string(bytes.substr(2, bytes.find("\x01k\x05Int32") - 2));
 }
 
 TEST(NativeEncoder, OutOfRangeReplacesWhatClickHouseCannotHold) {
@@ -320,12 +326,12 @@ TEST(NativeEncoder, TombstonesMayLackValuesOthersMayNot) {
       rows.column(0).Append<int64_t>(1);
       rows.column(1).AppendNull();
     });
-    Buffer bytes;
-    const Status status = NativeEncoder(stream, {}).Encode(std::vector{Whole(batch)}, bytes);
+    NativeBlock block;
+    const Status status = NativeEncoder(stream, {}).Encode(std::vector{Whole(batch)}, block);
     const bool is_tombstone = op == OutputOp::kDelete || op == OutputOp::kMovedAway;
     EXPECT_EQ(status.ok(), is_tombstone) << status.ToString();
     if (is_tombstone) {
-      EXPECT_EQ(bytes.view().back(), '\x01');
+      EXPECT_EQ(block.rest.view().back(), '\x01');
     }
   }
 }
@@ -359,9 +365,78 @@ TEST(NativeEncoder, OlderRowsWidenIntoTheNewestColumns) {
   EXPECT_EQ(Encoded(encoder, {Whole(old_rows)}), Encoded(encoder, {Whole(same_rows)}));
 
   const StreamPtr narrower = MakeStream("s", {{"id", TypeKind::kInt16, false}}, {}, 1, 3);
-  Buffer bytes;
-  EXPECT_EQ(NativeEncoder(narrower, {}).Encode(std::vector{Whole(old_rows)}, bytes).code(),
+  NativeBlock block;
+  EXPECT_EQ(NativeEncoder(narrower, {}).Encode(std::vector{Whole(old_rows)}, block).code(),
             Code::kFailedPrecondition);
+}
+
+TEST(NativeEncoder, LargeTextsStayWhereTheyAre) {
+  const std::string large(size_t{3} << 20, 'x');
+  const std::string larger(size_t{4} << 20, 'y');
+  const std::vector<std::string> texts = {"a", large, "", "b", larger};
+  const StreamPtr stream = MakeStream("s",
+                                      {{"t", TypeKind::kText, true},
+                                       {"l", DataType::List(TypeKind::kText), true},
+                                       {"id", TypeKind::kInt32, false}},
+                                      {}, 1, 1);
+  OutputWriter writer;
+  const OutputBatchPtr batch = writer.Write(
+      stream, std::vector<OutputOp>(texts.size(), OutputOp::kUpsert), [&](RowBatch& rows) {
+        for (const std::string& text : texts) {
+          if (text.empty()) {
+            rows.column(0).AppendNull();
+            rows.column(1).AppendNull();
+          } else {
+            rows.column(0).AppendText(text);
+            rows.column(1).child().AppendText("c");
+            rows.column(1).child().AppendText(text);
+            rows.column(1).AppendListEnd();
+          }
+          rows.column(2).Append<int32_t>(1);
+        }
+      });
+  Buffer expected;
+  for (const char null : {'\0', '\0', '\1', '\0', '\0'}) {
+    expected.AppendValue(null);
+  }
+  for (const std::string& text : texts) {
+    AppendLengthPrefixed(expected, text);
+  }
+  AppendLengthPrefixed(expected, "l");
+  AppendLengthPrefixed(expected, "Array(Nullable(String))");
+  for (const uint64_t end : {2, 4, 4, 6, 8}) {
+    expected.AppendValue(end);
+  }
+  expected.Append(std::string(8, '\0'));
+  for (const std::string& text : texts) {
+    if (!text.empty()) {
+      AppendLengthPrefixed(expected, "c");
+      AppendLengthPrefixed(expected, text);
+    }
+  }
+  const NativeEncoder encoder(stream, {});
+  const std::string bytes = Encoded(encoder, {Whole(batch)});
+  EXPECT_NE(bytes.find(expected.view()), std::string::npos);
+  // Pieces of a batch are slices of it.
+  const std::string slice = Encoded(encoder, {{batch, 1, 2}, {batch, 2, 5}});
+  const std::string from_second = Encoded(encoder, {{batch, 1, 5}});
+  EXPECT_TRUE(slice == from_second);
+
+  NativeBlock block;
+  ASSERT_TRUE(encoder.Encode(std::vector{Whole(batch)}, block).ok());
+  ASSERT_EQ(block.texts.size(), 4U);
+  EXPECT_EQ(block.texts[0].bytes.data(), batch->rows.column(0).Text(1).data());
+  EXPECT_LT(block.rest.size(), 4096U);
+
+  // Values that are made for the block go with it, and are copied.
+  const StreamPtr enums = MakeStream("s", {{"t", TypeKind::kEnum, true}}, {}, 1, 1);
+  const StreamPtr newer = MakeStream("s", {{"t", TypeKind::kText, true}}, {}, 1, 2);
+  const OutputBatchPtr old_rows = OutputWriter().Write(
+      enums, {OutputOp::kUpsert}, [&](RowBatch& rows) { rows.column(0).AppendText(large); });
+  NativeBlock widened;
+  ASSERT_TRUE(NativeEncoder(newer, {}).Encode(std::vector{Whole(old_rows)}, widened).ok());
+  EXPECT_TRUE(widened.texts.empty());
+  EXPECT_NE(widened.rest.view().find(large), std::string::npos);
 }
 
 TEST(NativeEncoder, ManyNamesOfAnEnumWidenTheNumbers) {
