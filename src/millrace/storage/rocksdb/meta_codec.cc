@@ -142,16 +142,24 @@ Result<DeliveryState> DecodeDelivery(std::string_view bytes) {
   return AllRead(reader, std::move(state));
 }
 
-std::string OutputKey(Offset first) {
+std::string OutputKey(Offset first, uint32_t piece) {
   std::string key;
   AppendBigEndian(key, first.value());
+  if (piece != 0) {
+    AppendBigEndian(key, piece);
+  }
   return key;
 }
 
-Result<Offset> DecodeOutputKey(std::string_view key) {
+Result<OutputPlace> DecodeOutputKey(std::string_view key) {
   ByteReader reader(key);
+  OutputPlace place;
   MR_ASSIGN_OR_RETURN(const uint64_t first, reader.ReadBigEndian<uint64_t>());
-  return AllRead(reader, Offset(first));
+  place.first = Offset(first);
+  if (reader.remaining() != 0) {
+    MR_ASSIGN_OR_RETURN(place.piece, reader.ReadBigEndian<uint32_t>());
+  }
+  return AllRead(reader, place);
 }
 
 void AppendStateKeyPrefix(std::string& to, uint32_t table) { AppendBigEndian(to, table); }

@@ -69,11 +69,19 @@ Result<SourcePosition> DecodePosition(std::string_view bytes);
 std::string EncodeDelivery(const DeliveryState& state);
 Result<DeliveryState> DecodeDelivery(std::string_view bytes);
 
-// Every value of the output log begins with the bytes of the log before it, little-endian.
+// The value of a record begins with the bytes of the log before it, little-endian.
 inline constexpr size_t kLogBytesPrefix = sizeof(uint64_t);
-// A key of the output log: the record's first offset, big-endian.
-std::string OutputKey(Offset first);
-Result<Offset> DecodeOutputKey(std::string_view key);
+// A key of the output log: the record's first offset, big-endian. A record of more than
+// kRecordScratchKept stands in pieces of kOutputPiece, so that no table file has large blocks: the
+// keys of those behind its first have their number too, from 1 on, and their values nothing in
+// front.
+inline constexpr size_t kOutputPiece = size_t{4} << 20;
+struct OutputPlace {
+  Offset first;
+  uint32_t piece = 0;
+};
+std::string OutputKey(Offset first, uint32_t piece = 0);
+Result<OutputPlace> DecodeOutputKey(std::string_view key);
 
 // What stands in front of every key of a state table: its id, big-endian.
 inline constexpr size_t kStateKeyPrefix = 4;

@@ -59,9 +59,16 @@ TEST(MetaCodecTest, ANewerDeliveryStateIsUnsupported) {
 TEST(MetaCodecTest, OutputKeysSortByOffset) {
   EXPECT_LT(OutputKey(Offset(255)), OutputKey(Offset(256)));
   EXPECT_LT(OutputKey(Offset(256)), OutputKey(Offset(UINT64_MAX)));
-  const Result<Offset> offset = DecodeOutputKey(OutputKey(Offset(77)));
-  ASSERT_TRUE(offset.ok());
-  EXPECT_EQ(*offset, Offset(77));
+  EXPECT_LT(OutputKey(Offset(255)), OutputKey(Offset(255), 1));
+  EXPECT_LT(OutputKey(Offset(255), 255), OutputKey(Offset(255), 256));
+  EXPECT_LT(OutputKey(Offset(255), UINT32_MAX), OutputKey(Offset(256)));
+  for (const uint32_t piece : {0U, 1U, UINT32_MAX}) {
+    const Result<OutputPlace> place = DecodeOutputKey(OutputKey(Offset(77), piece));
+    ASSERT_TRUE(place.ok());
+    EXPECT_EQ(place->first, Offset(77));
+    EXPECT_EQ(place->piece, piece);
+  }
+  EXPECT_EQ(DecodeOutputKey(OutputKey(Offset(77), 1) + "x").status().code(), Code::kCorruption);
 }
 
 }  // namespace

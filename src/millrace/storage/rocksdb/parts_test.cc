@@ -254,6 +254,9 @@ class PartsCrashTest : public PartsTest {
         const bool is_there = store_->ReadableEnd() != Offset(3);
         EXPECT_EQ(store_->ReadableEnd(), Offset(is_there ? 9 : 3));
         EXPECT_EQ(store_->AppendEnd(), store_->ReadableEnd());
+        for (uint64_t at = 0; at < store_->ReadableEnd().value(); ++at) {
+          EXPECT_TRUE(store_->ReadOutput(Offset(at)).ok()) << at;
+        }
         EXPECT_EQ(store_->LoadSourceState()->position->end_lsn, Lsn(is_there ? 5 : 1));
         EXPECT_EQ(store_->LoadSourceState()->notes.contains("note"), is_there);
         EXPECT_EQ(Rows(), is_there ? after : before);
@@ -314,6 +317,30 @@ TEST_F(PartsCrashTest, AnyMomentLeavesAllOfItOrNothing) {
     EXPECT_TRUE(i >= parts || !killed[i]) << i;
   }
   EXPECT_TRUE(killed[copies_ - 4] && cut[copies_ - 4]);  // before most of the merge
+}
+
+TEST_F(PartsCrashTest, AnyMomentOfALargeRecordToo) {
+  constexpr size_t kBytes = size_t{9} << 20;
+  Append(3, 1);
+  is_copying_ = true;
+  Part(false, 0, [&](StoreBatch& batch) {
+    batch.AppendOutput(testing::MakeLargeRecord(stream_, Offset(3), 2, 5, kBytes));
+    batch.AppendOutput(testing::MakeRecord(stream_, Offset(5), 2, 5));
+  });
+  const size_t parts = copies_;
+  EXPECT_GT(parts, 3U);  // its beginning, and pieces
+  Part(true, 2, [&](StoreBatch& batch) {
+    batch.PutState(table_, "a", "5");
+    batch.SetNote({"note", "text"});
+  });
+  is_copying_ = false;
+  const std::vector<bool> killed = Survived("kill", {}, {"a=5"});
+  const std::vector<bool> cut = Survived("cut", {}, {"a=5"});
+  for (size_t i = 0; i < copies_; ++i) {
+    EXPECT_LE(cut[i], killed[i]) << i;
+    EXPECT_TRUE(i >= parts || !killed[i]) << i;
+  }
+  EXPECT_TRUE(killed.back() && cut.back());
 }
 
 TEST_F(PartsCrashTest, DroppingIsAllOrNothingToo) {

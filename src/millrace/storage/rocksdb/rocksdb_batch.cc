@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/storage/rocksdb/rocksdb_batch.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -143,22 +144,58 @@ void RocksDbBatch::AppendOutput(OutputRecord record) {
   if (!status_.ok()) {
     return;
   }
-  const std::string key = OutputKey(record.first);
-  if (!is_part_ && encoded_.size() <= kRecordScratchKept) {
+  const Offset first = record.first;
+  const std::string key = OutputKey(first);
+  const bool is_large = encoded_.size() > kRecordScratchKept;
+  if (!is_part_ && !is_large) {
     records_.push_back(std::move(record));
   }
   record.batches.clear();  // the rows of a large record make room for its next copy
-  Reserve(encoded_.size());
+  const size_t in_batch = is_large ? kOutputPiece : encoded_.size();
+  Reserve(in_batch);
   const rocksdb::Slice key_part(key);
   const rocksdb::Slice value_parts[] = {
       {reinterpret_cast<const char*>(&log_end_.bytes), sizeof(log_end_.bytes)},
-      {encoded_.data(), encoded_.size()}};
+      {encoded_.data(), in_batch}};
   Check(batch_.Put(database_.output(), rocksdb::SliceParts(&key_part, 1),
                    rocksdb::SliceParts(value_parts, 2)));
   log_end_.bytes += sizeof(log_end_.bytes) + encoded_.size();
-  if (encoded_.capacity() > kRecordScratchKept) {
+  if (is_large) {
+    rest_bytes_ += encoded_.size() - kOutputPiece;
+    rest_.push_back({.first = first, .record = std::exchange(encoded_, Buffer())});
+  } else if (encoded_.capacity() > kRecordScratchKept) {
     encoded_ = Buffer();
   }
+}
+
+bool RocksDbBatch::PutPiece(Rest& rest, rocksdb::WriteBatch& to) {
+  const size_t begin = rest.next * kOutputPiece;
+  if (begin >= rest.record.size()) {
+    return false;
+  }
+  const std::string key = OutputKey(rest.first, rest.next++);
+  const size_t size = std::min(kOutputPiece, rest.record.size() - begin);
+  Check(to.Put(database_.output(), key, {rest.record.data() + begin, size}));
+  return true;
+}
+
+void RocksDbBatch::PutRest() {
+  Reserve(rest_bytes_);
+  rest_bytes_ = 0;
+  for (; !rest_.empty(); rest_.pop_front()) {
+    while (PutPiece(rest_.front(), batch_)) {
+    }
+  }
+}
+
+std::unique_ptr<rocksdb::WriteBatch> RocksDbBatch::TakeRest() {
+  auto pieces = std::make_unique<rocksdb::WriteBatch>();
+  while (!rest_.empty() && pieces->GetDataSize() < kLargeValue) {
+    if (!PutPiece(rest_.front(), *pieces)) {
+      rest_.pop_front();
+    }
+  }
+  return pieces->Count() == 0 ? nullptr : std::move(pieces);
 }
 
 void RocksDbBatch::SetPosition(SourcePosition position) { position_ = position; }
@@ -166,6 +203,9 @@ void RocksDbBatch::SetPosition(SourcePosition position) { position_ = position; 
 void RocksDbBatch::SetNote(const SourceNote& note) { Check(PutNote(database_, note, batch_)); }
 
 void RocksDbBatch::Finish(const PartsMark& mark) {
+  if (mark.phase != PartsPhase::kOpen) {
+    PutRest();
+  }
   if (!cleared_.empty()) {
     PutClears();
   }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string_view>
@@ -34,12 +36,16 @@ class RocksDbBatch final : public StoreBatch {
   void AppendOutput(OutputRecord record) override;
   void SetPosition(SourcePosition position) override;
   void SetNote(const SourceNote& note) override;
-  size_t byte_size() const override { return batch_.GetDataSize(); }
+  size_t byte_size() const override { return batch_.GetDataSize() + rest_bytes_; }
 
   // For Commit(). The first failure of an append.
   const Status& status() const { return status_; }
-  // Adds what goes to the meta family; for a part, `mark` is where its transaction then stands.
+  // Adds what goes to the meta family; for a part, `mark` is where its transaction then stands. And
+  // the rest of large records, unless the transaction stays open: then it may be written piece by
+  // piece behind the batch, with TakeRest(), and no copy of a large row is held in it.
   void Finish(const PartsMark& mark);
+  // The next pieces of large records; null once there are none.
+  std::unique_ptr<rocksdb::WriteBatch> TakeRest();
   bool is_part() const { return is_part_; }
   bool is_last_part() const { return is_last_part_; }
   const std::set<uint32_t>& cleared() const { return cleared_; }
@@ -49,6 +55,16 @@ class RocksDbBatch final : public StoreBatch {
   const std::vector<OutputRecord>& records() const { return records_; }
 
  private:
+  // What follows the first piece of a large record.
+  struct Rest {
+    Offset first;
+    Buffer record;
+    uint32_t next = 1;  // piece
+  };
+
+  // Puts the next piece of `rest` into `to`; false if there is none.
+  bool PutPiece(Rest& rest, rocksdb::WriteBatch& to);
+  void PutRest();
   // Puts everything gathered so far behind `first`.
   void PutBehind(rocksdb::WriteBatch first);
   void PutClears();
@@ -68,6 +84,8 @@ class RocksDbBatch final : public StoreBatch {
   std::set<uint32_t> cleared_;  // tables
   std::optional<SourcePosition> position_;
   std::vector<OutputRecord> records_;
+  std::deque<Rest> rest_;
+  size_t rest_bytes_ = 0;
   RecordScratch scratch_;
   Buffer encoded_;
   Status status_;

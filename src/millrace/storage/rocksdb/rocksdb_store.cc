@@ -199,6 +199,13 @@ Status RocksDbStore::Commit(std::unique_ptr<StoreBatch> batch) {
   MR_RETURN_IF_ERROR(database_->Write(gathered.write_batch(),
                                       /*sync=*/mark.phase != PartsPhase::kOpen,
                                       "commit a micro-batch"));
+  if (mark.phase == PartsPhase::kOpen) {
+    // A crash here leaves beginnings of records, which opening drops with the transaction.
+    while (const auto pieces = gathered.TakeRest()) {
+      MR_RETURN_IF_ERROR(gathered.status());
+      MR_RETURN_IF_ERROR(database_->Write(*pieces, /*sync=*/false, "commit a large record"));
+    }
+  }
   for (const OutputRecord& record : gathered.records()) {
     recent_.Insert(record);
   }
@@ -274,27 +281,60 @@ Result<OutputRecord> RocksDbStore::DecodeRecord(rocksdb::Slice value) const {
   });
 }
 
+Result<std::unique_ptr<rocksdb::Iterator>> RocksDbStore::SeekRecord(std::optional<Offset> offset,
+                                                                    std::string_view what) {
+  rocksdb::ReadOptions options;
+  options.fill_cache = false;
+  std::unique_ptr<rocksdb::Iterator> at(database_->db().NewIterator(options, database_->output()));
+  if (offset.has_value()) {
+    at->SeekForPrev(OutputKey(*offset, UINT32_MAX));
+  } else {
+    at->SeekToLast();
+  }
+  if (at->Valid()) {
+    MR_ASSIGN_OR_RETURN(const OutputPlace place, DecodeOutputKey(ToView(at->key())));
+    if (place.piece != 0) {
+      at->Seek(OutputKey(place.first));
+    }
+  }
+  MR_RETURN_IF_ERROR(database_->ToStatus(at->status(), what));
+  return at;
+}
+
+// The record at which `at` stands, of any number of pieces; `at` is behind its last then if it has
+// more than one.
+Result<OutputRecord> RocksDbStore::ReadRecord(Offset first, rocksdb::Iterator& at) const {
+  if (at.value().size() != kLogBytesPrefix + kOutputPiece) {
+    return DecodeRecord(at.value());
+  }
+  Buffer record;
+  record.Append(ToView(at.value()));
+  at.Next();
+  for (uint32_t piece = 1; at.Valid() && ToView(at.key()) == OutputKey(first, piece); ++piece) {
+    record.Append(ToView(at.value()));
+    at.Next();
+  }
+  MR_RETURN_IF_ERROR(database_->ToStatus(at.status(), "read a large record"));
+  return DecodeRecord(ToSlice(record.view()));
+}
+
 Result<OutputRecord> RocksDbStore::ReadOutputFromDisk(Offset offset, Offset readable_end) {
   const std::unique_lock turn = TakeTurn();
   if (std::optional<OutputRecord> record = recent_.Find(offset)) {
     return *std::move(record);  // another reader brought it meanwhile
   }
   const std::string what = fmt::format("read the output log at offset {}", offset.value());
-  rocksdb::ReadOptions options;
-  options.fill_cache = false;
-  const std::unique_ptr<rocksdb::Iterator> at(
-      database_->db().NewIterator(options, database_->output()));
-  at->SeekForPrev(OutputKey(offset));
-  MR_RETURN_IF_ERROR(database_->ToStatus(at->status(), what));
+  MR_ASSIGN_OR_RETURN(const std::unique_ptr<rocksdb::Iterator> at, SeekRecord(offset, what));
   std::optional<OutputRecord> found;
   size_t bytes = 0;
   while (at->Valid()) {
-    MR_ASSIGN_OR_RETURN(const Offset first, DecodeOutputKey(ToView(at->key())));
-    if (first >= readable_end) {
+    MR_ASSIGN_OR_RETURN(const OutputPlace place, DecodeOutputKey(ToView(at->key())));
+    if (place.first >= readable_end) {
       break;
     }
-    Result<OutputRecord> record = DecodeRecord(at->value());
-    if (record.ok() && record->first != first) {
+    const size_t size = at->value().size();
+    Result<OutputRecord> record = ReadRecord(place.first, *at);
+    if (record.ok() && (record->first != place.first || place.piece != 0)) {
       record = Corruption("a record of the output log stands at another offset than its own");
     }
     if (!found.has_value()) {
@@ -309,7 +349,7 @@ Result<OutputRecord> RocksDbStore::ReadOutputFromDisk(Offset offset, Offset read
       break;  // said when it is read itself
     }
     recent_.Insert(*record);
-    bytes += at->value().size();
+    bytes += size;
     if (bytes >= kReadAheadBytes) {
       break;  // before the next one, which may be large, comes into memory
     }
@@ -360,19 +400,16 @@ Status RocksDbStore::TruncateOutput(Offset offset) {
   if (offset == end.offset) {
     begin = end;
   } else {
-    const std::unique_lock turn = TakeTurn();  // the record comes into memory
-    const std::unique_ptr<rocksdb::Iterator> at(
-        database_->db().NewIterator(rocksdb::ReadOptions(), database_->output()));
-    at->SeekForPrev(OutputKey(offset));
-    MR_RETURN_IF_ERROR(database_->ToStatus(at->status(), "truncate the output log"));
+    MR_ASSIGN_OR_RETURN(const std::unique_ptr<rocksdb::Iterator> at,
+                        SeekRecord(offset, "truncate the output log"));
     if (!at->Valid() || at->value().size() < kLogBytesPrefix) {
       return Explain(Corruption("no record holds the offset"), "truncate the output log");
     }
-    MR_ASSIGN_OR_RETURN(const Offset first, DecodeOutputKey(ToView(at->key())));
-    if (first <= begin.offset) {
+    MR_ASSIGN_OR_RETURN(const OutputPlace place, DecodeOutputKey(ToView(at->key())));
+    if (place.first <= begin.offset) {
       return Status::Ok();
     }
-    begin.offset = first;
+    begin.offset = place.first;
     std::memcpy(&begin.bytes, at->value().data(), kLogBytesPrefix);
   }
   rocksdb::WriteBatch batch;

@@ -64,6 +64,10 @@ class RocksDbStore final : public Store {
   Status CreateFormat();
   Status LoadRegistries();
   Status LoadLog();
+  // At the beginning of the last record that begins at `offset` or before; without an offset, of
+  // the newest. At a later piece where a truncation has dropped the beginning.
+  Result<std::unique_ptr<rocksdb::Iterator>> SeekRecord(std::optional<Offset> offset,
+                                                        std::string_view what);
   // Ends what an earlier run left: merges a sealed transaction in parts, drops an open one.
   Status LoadParts();
   // Puts what the sealed transaction left into state. Merging again what was merged is harmless.
@@ -87,6 +91,7 @@ class RocksDbStore final : public Store {
   Status Explain(const Status& status, std::string_view what) const;
   // Decodes the value of an output key, which begins with the log's bytes before it.
   Result<OutputRecord> DecodeRecord(rocksdb::Slice value) const;
+  Result<OutputRecord> ReadRecord(Offset first, rocksdb::Iterator& at) const;
   Result<OutputRecord> ReadOutputFromDisk(Offset offset, Offset readable_end);
   Offset ReadableEndLocked() const MR_REQUIRES(mu_);
 

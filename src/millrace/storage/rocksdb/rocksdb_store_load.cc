@@ -187,12 +187,14 @@ Status RocksDbStore::LoadLog() {
     return Explain(Corruption("the output log begins behind its end"), kOpen);
   }
   // The newest record must be where the log ends: positions and records are of one commit.
-  const std::unique_ptr<rocksdb::Iterator> at(
-      database_->db().NewIterator(rocksdb::ReadOptions(), database_->output()));
-  at->SeekToLast();
-  MR_RETURN_IF_ERROR(database_->ToStatus(at->status(), kOpen));
+  MR_ASSIGN_OR_RETURN(const std::unique_ptr<rocksdb::Iterator> at, SeekRecord({}, kOpen));
   Offset stored_end = log_begin_.offset;
+  OutputPlace newest;
   if (at->Valid()) {
+    MR_ASSIGN_OR_RETURN(newest, DecodeOutputKey(ToView(at->key())));
+  }
+  const bool is_rest_of_dropped = newest.piece != 0 && newest.first < log_begin_.offset;
+  if (at->Valid() && !is_rest_of_dropped) {
     if (at->value().size() < kLogBytesPrefix) {
       return Explain(Corruption("the newest record of the output log is cut off"), kOpen);
     }

@@ -315,6 +315,101 @@ TEST_F(RocksDbStoreTest, ABatchMayAppendSeveralRecords) {
   ExpectRead(Offset(3), b);
 }
 
+TEST_F(RocksDbStoreTest, LargeRecordsStandInPieces) {
+  constexpr size_t kBytes = size_t{11} << 20;
+  options_.recent_bytes = 0;
+  Reopen();
+  std::vector<OutputRecord> records = {Append(2, 1)};
+  const auto append = [&](StoreBatch& batch, size_t rows) {
+    const Offset first = records.back().end;
+    records.push_back(rows == 2 ? testing::MakeLargeRecord(stream_, first, rows, 1, kBytes)
+                                : testing::MakeRecord(stream_, first, rows, 1));
+    batch.AppendOutput(records.back());
+  };
+  const auto expect_all = [&](size_t from) {
+    for (size_t i = from; i < records.size(); ++i) {
+      for (uint64_t at = records[i].first.value(); at < records[i].end.value(); ++at) {
+        ExpectRead(Offset(at), records[i]);
+      }
+    }
+  };
+  auto whole = store_->NewBatch();
+  append(*whole, 2);
+  append(*whole, 3);
+  append(*whole, 2);
+  EXPECT_GT(whole->byte_size(), 4 * kBytes);
+  ASSERT_TRUE(store_->Commit(std::move(whole)).ok());
+  for (const bool is_last : {false, true}) {
+    auto part = store_->NewBatch();
+    part->SetPart(is_last);
+    append(*part, 2);
+    append(*part, 3);
+    ASSERT_TRUE(store_->Commit(std::move(part)).ok());
+  }
+  expect_all(0);
+  Reopen();
+  expect_all(0);
+  records.push_back(Append(2, 1));
+
+  // Within a large record: it stays.
+  const OutputRecord& large = records[3];
+  ASSERT_TRUE(store_->TruncateOutput(Offset(large.end.value() - 1)).ok());
+  EXPECT_EQ(store_->LogBegin(), large.first);
+  expect_all(3);
+  ASSERT_TRUE(store_->TruncateOutput(large.end).ok());
+  EXPECT_EQ(store_->LogBegin(), large.end);
+  Reopen();
+  EXPECT_EQ(store_->LogBegin(), large.end);
+  expect_all(4);
+}
+
+// Its beginning was in a file that a truncation has dropped, its end is still in the WAL.
+TEST_F(RocksDbStoreTest, WhatIsLeftOfATruncatedLargeRecordDoesNoHarm) {
+  options_.write_buffer_bytes = size_t{16} << 20;
+  Reopen();
+  for (const bool is_last : {false, true}) {
+    auto part = store_->NewBatch();
+    part->SetPart(is_last);
+    if (!is_last) {
+      part->AppendOutput(testing::MakeLargeRecord(stream_, Offset(0), 2, 1, size_t{11} << 20));
+    }
+    ASSERT_TRUE(store_->Commit(std::move(part)).ok());
+  }
+  ASSERT_TRUE(store_->TruncateOutput(Offset(2)).ok());
+  store_.reset();
+  {
+    auto database = Database::Open(options_);
+    ASSERT_TRUE(database.ok());
+    const std::unique_ptr<rocksdb::Iterator> at(
+        (*database)->db().NewIterator(rocksdb::ReadOptions(), (*database)->output()));
+    at->SeekToFirst();
+    ASSERT_TRUE(at->Valid());
+    EXPECT_NE(DecodeOutputKey(ToView(at->key()))->piece, 0U);
+  }
+  Open();
+  EXPECT_EQ(store_->LogBegin(), Offset(2));
+  const OutputRecord next = Append(3);
+  ExpectRead(Offset(2), next);
+  Reopen();
+  ExpectRead(Offset(4), next);
+}
+
+TEST_F(RocksDbStoreTest, ALargeRecordWithoutAPieceIsCorruption) {
+  auto batch = store_->NewBatch();
+  batch->AppendOutput(testing::MakeLargeRecord(stream_, Offset(0), 2, 1, size_t{11} << 20));
+  ASSERT_TRUE(store_->Commit(std::move(batch)).ok());
+  store_.reset();
+  {
+    auto database = Database::Open(options_);
+    ASSERT_TRUE(database.ok());
+    rocksdb::WriteBatch drop;
+    ASSERT_TRUE(drop.Delete((*database)->output(), OutputKey(Offset(0), 3)).ok());
+    ASSERT_TRUE((*database)->Write(drop, true, "drop a piece").ok());
+  }
+  Open();
+  EXPECT_EQ(store_->ReadOutput(Offset(1)).status().code(), Code::kCorruption);
+}
+
 TEST_F(RocksDbStoreTest, TruncationDropsWholeRecordsOnly) {
   const OutputRecord a = Append(10, 1);
   const uint64_t bytes_of_a = store_->OutputLogBytes();

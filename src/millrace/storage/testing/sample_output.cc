@@ -159,6 +159,26 @@ OutputRecord MakeRecord(const StreamPtr& stream, Offset first, size_t rows, uint
   return record;
 }
 
+OutputRecord MakeLargeRecord(const StreamPtr& stream, Offset first, size_t rows, uint64_t seed,
+                             size_t bytes) {
+  OutputRecord record = MakeRecord(stream, first, rows, seed);
+  const std::shared_ptr<OutputBatch> batch = CopyBatch(*record.batches[0]);
+  for (size_t i = 0; i < batch->rows.column_count(); ++i) {
+    if (batch->rows.column(i).type().kind == TypeKind::kText) {
+      Column large(TypeKind::kText);
+      std::mt19937_64 random(seed);
+      for (size_t row = 0; row < rows; ++row) {
+        char* at = large.AppendTextOf(bytes);
+        std::generate(at, at + bytes, [&] { return static_cast<char>('a' + random() % 26); });
+      }
+      batch->rows.column(i) = std::move(large);
+      break;
+    }
+  }
+  record.batches[0] = batch;
+  return record;
+}
+
 std::shared_ptr<OutputBatch> CopyBatch(const OutputBatch& batch) {
   auto copy = std::make_shared<OutputBatch>(batch.stream);
   copy->first_offset = batch.first_offset;

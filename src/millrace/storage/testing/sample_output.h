@@ -17,6 +17,10 @@ StreamPtr MakeEveryTypeStream();
 // `seed`; ten rows make a transaction.
 OutputRecord MakeRecord(const StreamPtr& stream, Offset first, size_t rows, uint64_t seed);
 
+// One with a text of so many bytes in each row.
+OutputRecord MakeLargeRecord(const StreamPtr& stream, Offset first, size_t rows, uint64_t seed,
+                             size_t bytes);
+
 std::shared_ptr<OutputBatch> CopyBatch(const OutputBatch& batch);
 
 // True if both hold the same; reads every value.
