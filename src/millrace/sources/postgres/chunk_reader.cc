@@ -34,6 +34,8 @@ constexpr seconds kStatementWait{300};
 constexpr seconds kSnapshotWait{5};
 constexpr seconds kEndCopyWait{10};
 constexpr size_t kRowOverhead = 64;
+// libpq keeps its input buffer as large as the largest row was: from here on, the connection goes.
+constexpr size_t kLargeRow = size_t{16} << 20;
 
 template <typename T>
 T Number(std::string_view text) {
@@ -307,6 +309,11 @@ Status ChunkReader::CopyRows(const std::stop_token& stop) {
       }
       rows.bytes += read.bytes.size() + kRowOverhead + schema->size() * sizeof(uint64_t);
       connection_->DropMessage();  // a large row is now in `rows`
+      if (task_.order && read.bytes.size() >= kLargeRow) {
+        connection_.reset();
+        post();
+        return Cancelled("the next chunk goes on behind a large row, over a new connection");
+      }
       if ((rows.bytes >= kRunBytesMax || rows.rows.row_count() >= kRunRowsMax) && !post()) {
         return EndCopyEarly();
       }

@@ -47,7 +47,8 @@ struct TakenSnapshot {
 //                                          `------Abandon()----------------^
 //
 // kPreparing finds where the chunk ends and gets the lock; kReading hands rows over and waits while
-// kQueueBytesMax of them are not taken. A failure leads to kEnded from any state.
+// kQueueBytesMax of them are not taken. A failure leads to kEnded from any state; so does a row of
+// 16 MiB or more of a chunk, behind which the next chunk goes on.
 //
 // Threads: one of its own, mr-chunk-N, from the constructor to the destructor; it blocks on its
 // connection and on rows being taken. The methods: the capture thread.
@@ -84,8 +85,8 @@ class ChunkReader {
   bool has_rows() const;
   // Reads no further; the rows that are there can be taken.
   void Stop();
-  // How the piece ended: OK if all was read, kCancelled after Stop(), kNotFound if the table is not
-  // what it was. REQUIRES: kEnded.
+  // How the piece ended: OK if all was read, kCancelled after Stop() or a large row, kNotFound if
+  // the table is not what it was. REQUIRES: kEnded.
   Status End();
 
  private:
