@@ -35,6 +35,14 @@ TableChanges* FindChanges(ChangeBatch& batch, const Table& table) {
   return nullptr;
 }
 
+// Rows may be large, and commits take copies of them.
+void DropRows(ChangeBatch& batch, const Table& table) {
+  if (TableChanges* changes = FindChanges(batch, table)) {
+    changes->new_rows = RowBatch(changes->table->columns);
+    changes->old_rows = RowBatch(changes->table->columns);
+  }
+}
+
 // Of what came, or of what fills the gaps of unchanged values.
 bool MayHaveLargeRows(const ChangeBatch& batch) {
   return batch.byte_size >= kLargeBatch ||
@@ -169,8 +177,9 @@ Status BatchLoop::Process(ChangeBatch& batch) {
     MR_RETURN_IF_ERROR(writer.CutIfLarge());
     MR_RETURN_IF_ERROR(state->Save(writer));
     state->EndBatch();
+    DropRows(batch, state->table());
   }
-  batch.tables.clear();  // rows may be large, and the commit takes copies of them
+  batch.tables.clear();
   std::move(batch.notes.begin(), batch.notes.end(), std::back_inserter(notes_));
   if (is_last) {
     writer.state().SetPosition(batch.end);
