@@ -100,6 +100,26 @@ def test_kills_while_tables_are_read(mirror):
     check_all(mirror)
 
 
+@pytest.mark.case(1, 2, 28)
+def test_large_rows_among_others_are_read_once(mirror):
+    """A chunk ends behind a row of many megabytes; changes and a kill come meanwhile."""
+    mirror.sql("CREATE TABLE t (id int PRIMARY KEY, v text, n int)")
+    mirror.sql("INSERT INTO t SELECT g, 'first', 0 FROM generate_series(1, 1500) g")
+    large = "UPDATE t SET v = repeat(md5(id::text), 560000)"
+    mirror.sql(large + " WHERE id IN (1, 2, 700, 1500)")
+    mirror.configure("t", source={"snapshot": {"chunk_rows": 300, "parallelism": 2}})
+    mirror.resume(is_read=False)
+    for turn in range(40):
+        mirror.sql(f"UPDATE t SET n = n + 1 WHERE id % 40 = {turn} OR id IN (2, 1500)")
+        if turn == 20:
+            mirror.kill()
+            mirror.resume(is_read=False)
+    mirror.sql(large + " WHERE id = 3")
+    mirror.sql("UPDATE t SET id = 2000 WHERE id = 3")
+    mirror.wait_read()
+    mirror.check("t")
+
+
 @pytest.mark.case(44)
 def test_truncate_while_tables_are_read(mirror):
     mirror.sql(TABLES)
