@@ -82,7 +82,8 @@ def test_a_table_that_comes_is_taken_in_at_a_standby(read):
     read.start({"t": "public.t", "late": "public.late"}, source=read.from_standby | found)
     insert(read, 51, 100)
     read.check("t")
-    read.sql("CREATE TABLE late (id int PRIMARY KEY, v text); INSERT INTO late SELECT g, 'x' FROM generate_series(1, 500) g")
+    read.sql("CREATE TABLE late (id int PRIMARY KEY, v text)")
+    read.sql("INSERT INTO late SELECT g, 'x' FROM generate_series(1, 500) g")
     for key in range(501, 700):
         read.sql(f"INSERT INTO late VALUES ({key}, 'live')")
     read.wait(lambda: "Table is complete" in read.log() and "table=public.late" in read.log(), "it is read", 30)
