@@ -179,10 +179,13 @@ Status KafkaProducer::Commit(Deadline deadline, std::stop_token stop) {
       return Classify(code, /*is_fatal=*/true, kAttempted);
     }
     if (rd_kafka_error_txn_requires_abort(error.get()) != 0) {
-      const Status cause =
-          failed_error_ != 0 ? FirstFailedMessage() : Classify(code, false, kAttempted);
+      if (failed_error_ == 0) {
+        // The commit may be under way, and an abort beside it takes its answer for one of its own:
+        // librdkafka 2.0 ends the process then (pull request 3331). The next producer settles it.
+        return Classify(code, false, kAttempted);
+      }
       Abort(deadline);
-      return cause;
+      return FirstFailedMessage();
     }
     if (rd_kafka_error_is_retriable(error.get()) == 0) {
       // Neither abortable nor retriable: whether the coordinator committed is not known.
