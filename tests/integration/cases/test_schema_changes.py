@@ -352,6 +352,20 @@ def test_columns_change_while_the_table_is_read(mirror):
 
 
 @pytest.mark.case(33)
+def test_a_nullable_column_is_dropped_while_the_table_is_read(mirror):
+    """The engine sees no difference; who reads the table has to go on without the column."""
+    mirror.sql("CREATE TABLE t (id int PRIMARY KEY, a int, b text)")
+    mirror.sql("INSERT INTO t SELECT g, g, 'b' FROM generate_series(1, 30000) g")
+    mirror.configure("t", source={"snapshot": {"chunk_rows": 100, "parallelism": 1}})
+    mirror.resume(is_read=False)
+    mirror.sql("ALTER TABLE t DROP b")
+    assert "All tables are complete" not in mirror.log_since_start()
+    mirror.wait(lambda: mirror.status()["source"].get("snapshot") == "done", "all is read", timeout=60)
+    mirror.check()
+    assert not paused(mirror)
+
+
+@pytest.mark.case(33)
 def test_ordinals_count_what_a_pause_leaves_out(mirror):
     mirror.sql("CREATE TABLE t (id int PRIMARY KEY, a int, b int)")
     mirror.sql("CREATE TABLE other (id int PRIMARY KEY)")

@@ -289,7 +289,8 @@ SourceTablePtr TableDraft::Finish() {
     FinishTable(std::move(fill));
   } else if (source_.columns == known_->columns && source_.types == known_->types &&
              source_.file_node == known_->file_node && source_.attnum_max == known_->attnum_max &&
-             source_.has_usable_identity == known_->has_usable_identity) {
+             source_.has_usable_identity == known_->has_usable_identity &&
+             source_.row_filter == known_->row_filter) {
     return known_;
   }
   return std::make_shared<const SourceTable>(std::move(source_));

@@ -355,15 +355,18 @@ TableStep FollowCommand(const SourceTablePtr& known, const CatalogTable& now, bo
   return {.table = draft.Finish(), .layout = {}};
 }
 
-bool IsAsKnown(const SourceTable& known, const CatalogTable& now) {
-  const auto table = std::make_shared<const SourceTable>(known);
-  const SourceTablePtr next = FollowCatalog(table, &now).table;
+bool IsReadTheSame(const SourceTable& before, const SourceTable& after) {
   // To the engine a nullable column that was dropped is as it was.
   const bool has_same_columns = std::equal(
-      next->columns.begin(), next->columns.end(), known.columns.begin(), known.columns.end(),
+      after.columns.begin(), after.columns.end(), before.columns.begin(), before.columns.end(),
       [](const SourceColumn& a, const SourceColumn& b) { return a.is_dropped == b.is_dropped; });
-  return next->table == known.table && has_same_columns && next->paused.empty() &&
-         now.source.row_filter == known.row_filter;
+  return after.table == before.table && has_same_columns && after.paused == before.paused &&
+         after.row_filter == before.row_filter;
+}
+
+bool IsAsKnown(const SourceTable& known, const CatalogTable& now) {
+  const auto table = std::make_shared<const SourceTable>(known);
+  return IsReadTheSame(known, *FollowCatalog(table, &now).table);
 }
 
 SourceTablePtr FollowReadAgain(const SourceTablePtr& known, const CatalogTable& now) {

@@ -61,6 +61,10 @@ TableStep FollowCatalog(const SourceTablePtr& known, const CatalogTable* now);
 // did. `is_rewritten`: it wrote the rows anew, with what new columns hold in them.
 TableStep FollowCommand(const SourceTablePtr& known, const CatalogTable& now, bool is_rewritten);
 
+// True if neither the engine nor who reads the table's rows sees a difference between two versions
+// of it.
+bool IsReadTheSame(const SourceTable& before, const SourceTable& after);
+
 // True if the catalog has `known` as it is, and publishes the same rows of it.
 bool IsAsKnown(const SourceTable& known, const CatalogTable& now);
 

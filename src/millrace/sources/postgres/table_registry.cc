@@ -388,8 +388,7 @@ void TableRegistry::Replace(size_t number, SourceTablePtr next) {
     log_.Info("Columns of a table changed",
               {{"table", now.table->FullName()}, {"version", now.table->version}});
   }
-  is_changed_[number] =
-      is_changed_[number] || now.table != before->table || now.paused != before->paused;
+  is_changed_[number] = is_changed_[number] || !IsReadTheSame(*before, now);
   SourceNote note{NoteName(*now.table), FormatTableNote(now)};
   const auto found = std::find_if(notes_.begin(), notes_.end(),
                                   [&](const SourceNote& n) { return n.name == note.name; });

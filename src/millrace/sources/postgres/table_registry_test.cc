@@ -77,6 +77,30 @@ TEST_F(RegistryTest, ACatalogCountsOnceTheStreamHasPassedIt) {
   EXPECT_FALSE(tables_.PassedCatalog(Lsn(501)));
 }
 
+// The engine sees neither, but who reads the table has to begin with them.
+TEST_F(RegistryTest, WhatOnlyAReaderSeesIsNewsOfTheTable) {
+  const auto is_news = [&] {
+    Show(500);
+    EXPECT_TRUE(tables_.ReadCatalog().ok());
+    EXPECT_TRUE(tables_.PassedCatalog(Lsn(500)));
+    EXPECT_TRUE(IsAsKnown(*tables_.tables()[0], tables_.catalog.tables[0]));
+    const bool result =
+        tables_.HasNewsOf([](const std::string& name) { return name == "public.t"; });
+    ChangeBatch batch;
+    tables_.Complete(batch);
+    EXPECT_EQ(batch.notes.size(), 1U);
+    return result;
+  };
+  const TablePtr before = tables_.tables()[0]->table;
+  model_.Drop("a");
+  EXPECT_TRUE(is_news());
+  EXPECT_EQ(tables_.tables()[0]->table, before);
+  model_.SetRowFilter("id > 5");
+  EXPECT_TRUE(is_news());
+  EXPECT_EQ(tables_.tables()[0]->table, before);
+  EXPECT_EQ(tables_.tables()[0]->row_filter, "id > 5");
+}
+
 TEST_F(RegistryTest, ACatalogThatTheStreamHasOvertakenCountsForNothing) {
   Show(500);
   ASSERT_TRUE(tables_.ReadCatalog().ok());

@@ -90,6 +90,7 @@ class ModelTable {
   void MakeAnew() { oid_ += 1; }
   void RenameTable(std::string name) { name_ = std::move(name); }
   void SetIdentity(char identity) { identity_ = identity; }
+  void SetRowFilter(std::string filter) { row_filter_ = std::move(filter); }
 
   CatalogTable Catalog() const {
     CatalogTable catalog;
@@ -116,6 +117,7 @@ class ModelTable {
     table->columns = std::make_shared<const Schema>(std::move(schema));
     catalog.source.attnum_max = static_cast<int>(columns_.size());
     catalog.source.file_node = file_node_;
+    catalog.source.row_filter = row_filter_;
     catalog.source.table = std::move(table);
     return catalog;
   }
@@ -148,6 +150,7 @@ class ModelTable {
   uint32_t oid_ = 100;
   std::string name_ = "t";
   char identity_ = 'd';
+  std::string row_filter_;
   uint32_t file_node_ = 100;
   uint32_t xid_ = 1;
 };
