@@ -43,10 +43,10 @@ Pipeline::Pipeline(const config::PipelineConfig& config, Parts parts,
              [this](Status status) { Fail(std::move(status)); }) {}
 
 Status Pipeline::Run(std::stop_token stop) {
-  std::stop_callback stop_on_request(stop, [this] { failed_.request_stop(); });
+  std::stop_callback stop_on_request(stop, [this] { ending_.request_stop(); });
   PublishStatus("starting");
-  MR_RETURN_IF_ERROR(ConnectSource(failed_.get_token()));
-  if (failed_.stop_requested()) {
+  MR_RETURN_IF_ERROR(ConnectSource(ending_.get_token()));
+  if (ending_.stop_requested()) {
     return Status::Ok();
   }
   MR_RETURN_IF_ERROR(Plan());
@@ -223,6 +223,7 @@ void Pipeline::Fail(Status status) {
     }
   }
   failed_.request_stop();
+  ending_.request_stop();
 }
 
 Status Pipeline::FirstFailure() const {
@@ -232,7 +233,7 @@ Status Pipeline::FirstFailure() const {
 
 // True if the run goes on with a later plan.
 bool Pipeline::Supervise() {
-  const std::stop_callback end(failed_.get_token(), [this] { capture_ended_.request_stop(); });
+  const std::stop_callback end(ending_.get_token(), [this] { capture_ended_.request_stop(); });
   while (WaitUnlessStopped(kStatusInterval, capture_ended_.get_token())) {
     if (steady_clock::now() - measured_at_ >= kDropInterval) {
       MeasureRates();
@@ -241,7 +242,7 @@ bool Pipeline::Supervise() {
     PublishStatus("streaming");
   }
   // Of a capture that goes on it is not asked.
-  return !failed_.stop_requested() && capture_->needs_plan();
+  return !ending_.stop_requested() && capture_->needs_plan();
 }
 
 void Pipeline::MeasureRates() {
@@ -270,7 +271,7 @@ void Pipeline::StopAll() {
   const auto deadline = steady_clock::now() + kDrainTime;
   StopEngine();
   source_->Close();
-  sinks_.Stop(/*at_once=*/!FirstFailure().ok(), deadline);
+  sinks_.Stop(failed_.get_token(), deadline);
 }
 
 void Pipeline::DropDeliveredOutput() {

@@ -136,7 +136,8 @@ class Pipeline {
   uint64_t paused_changes_ = 0;        // counted so far
 
   std::stop_source failed_;
-  std::stop_source capture_ended_;  // of the capture that runs, or a failure
+  std::stop_source ending_;         // a failure, or a stop that was asked for
+  std::stop_source capture_ended_;  // of the capture that runs, or `ending_`
   mutable Mutex mu_;
   // Guarded by mu_.
   Status failure_ MR_GUARDED_BY(mu_);

@@ -118,7 +118,7 @@ void SinkThreads::Start() {
   }
 }
 
-void SinkThreads::Stop(bool at_once, std::chrono::steady_clock::time_point deadline) {
+void SinkThreads::Stop(std::stop_token failed, std::chrono::steady_clock::time_point deadline) {
   for (const EntryPtr& entry : running_) {
     if (entry != nullptr) {
       entry->drain.request_stop();
@@ -129,8 +129,8 @@ void SinkThreads::Stop(bool at_once, std::chrono::steady_clock::time_point deadl
       return entry == nullptr || entry->writer->GetProgress().state == "stopped";
     });
   };
-  while (!at_once && !delivered_all() && std::chrono::steady_clock::now() < deadline) {
-    WaitUnlessStopped(std::chrono::milliseconds(10), {});
+  while (!delivered_all() && std::chrono::steady_clock::now() < deadline &&
+         WaitUnlessStopped(std::chrono::milliseconds(10), failed)) {
   }
   for (const EntryPtr& entry : running_) {
     if (entry != nullptr) {

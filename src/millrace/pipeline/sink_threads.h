@@ -46,8 +46,8 @@ class SinkThreads {
   // Starts what Plan() made, in place of what ran.
   void Start();
 
-  // Delivers what is readable until `deadline`, or with `at_once` as little as possible.
-  void Stop(bool at_once, std::chrono::steady_clock::time_point deadline);
+  // Delivers what is readable until `deadline` or `failed`, from where on as little as possible.
+  void Stop(std::stop_token failed, std::chrono::steady_clock::time_point deadline);
 
   // In the order of the configuration; those that run.
   std::vector<const SinkWriter*> writers() const;
