@@ -121,7 +121,7 @@ Status Pipeline::Plan() {
       if (at_fault.contains(planned.stream()->name) &&
           std::find(inputs.candidates.begin(), inputs.candidates.end(), table) !=
               inputs.candidates.end()) {
-        inputs.left_out[table] = LeftOutSentence(table, made);
+        inputs.left_out[table] = sources::LeftOutSentence(table, made);
       }
     }
     if (inputs.left_out.size() == left_out) {

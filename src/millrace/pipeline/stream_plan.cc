@@ -516,10 +516,6 @@ void Planner::FindTableRoles() {
 
 }  // namespace
 
-std::string LeftOutSentence(const std::string& table, const Status& why) {
-  return fmt::format("table {} matches source.tables and is left out: {}", table, why.message());
-}
-
 Result<StreamPlan> PlanStreams(const StreamPlanInputs& inputs) {
   StreamPlanInputs rest = inputs;
   for (;;) {
@@ -533,7 +529,7 @@ Result<StreamPlan> PlanStreams(const StreamPlanInputs& inputs) {
     if (plan.ok() || !may_be_left_out) {
       return plan;
     }
-    rest.left_out[at_fault] = LeftOutSentence(at_fault, plan.status());
+    rest.left_out[at_fault] = sources::LeftOutSentence(at_fault, plan.status());
   }
 }
 

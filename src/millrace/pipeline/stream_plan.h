@@ -67,9 +67,6 @@ struct StreamPlanInputs {
 // table a pattern matches and that is not there.
 Result<StreamPlan> PlanStreams(const StreamPlanInputs& inputs);
 
-// Why a candidate is left out.
-std::string LeftOutSentence(const std::string& table, const Status& why);
-
 // Brings `plan` and `inputs.tables` up to `newer`, a later version of one of the tables: mirrors
 // get a new version of their columns, streams with SQL are prepared again. The streams that
 // changed. The same failures: what was written for an earlier version of the columns no longer

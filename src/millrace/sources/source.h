@@ -8,6 +8,7 @@
 #include <span>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "millrace/common/result.h"
@@ -87,6 +88,10 @@ struct TableRoles {
   // Candidates whose streams cannot be made, with the reason: they are not taken in.
   std::map<std::string, std::string> left_out;
 };
+
+// Why a table that a pattern matches is not taken in. `until`: what it waits for, " until ...".
+std::string LeftOutSentence(const std::string& table, const Status& why,
+                            std::string_view until = "");
 
 // A Source reads committed transactions, in commit order, out of one database.
 //

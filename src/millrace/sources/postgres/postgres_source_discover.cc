@@ -22,8 +22,7 @@ bool IsRetried(const Status& status) {
 }
 
 std::string UnpublishedSentence(const std::string& table, const Status& status) {
-  return fmt::format("table {} matches source.tables and is left out{}: {}", table,
-                     IsRetried(status) ? " until it can be published" : "", status.message());
+  return LeftOutSentence(table, status, IsRetried(status) ? " until it can be published" : "");
 }
 
 }  // namespace

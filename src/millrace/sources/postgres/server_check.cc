@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "millrace/clients/postgres/quoting.h"
+#include "millrace/sources/source.h"
 
 namespace millrace::sources::postgres {
 namespace {
@@ -142,11 +143,6 @@ Status CheckNewcomer(const CatalogTable& entry, const PostgresSourceConfig& conf
   return CheckReadable(entry, config, role);
 }
 
-void LeaveOut(const std::string& table, const Status& why, ServerReport& report) {
-  report.left_out[table] =
-      fmt::format("table {} matches source.tables and is left out: {}", table, why.message());
-}
-
 // Takes out of `report` what only a pattern matches and cannot be taken in.
 void LeaveOutNewcomers(const PostgresSourceConfig& config, std::string_view role,
                        const std::set<std::string>& taken, ServerReport& report) {
@@ -157,7 +153,7 @@ void LeaveOutNewcomers(const PostgresSourceConfig& config, std::string_view role
     if (problem.is_exact || problem.table.empty()) {
       return false;
     }
-    LeaveOut(problem.table, problem.status, report);
+    report.left_out[problem.table] = LeftOutSentence(problem.table, problem.status);
     return true;
   });
   std::erase_if(report.catalog.tables, [&](const CatalogTable& entry) {
@@ -167,7 +163,7 @@ void LeaveOutNewcomers(const PostgresSourceConfig& config, std::string_view role
     }
     const Status why = CheckNewcomer(entry, config, role, report.is_standby);
     if (!why.ok()) {
-      LeaveOut(name, why, report);
+      report.left_out[name] = LeftOutSentence(name, why);
     }
     return !why.ok();
   });
