@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -91,5 +92,11 @@ struct ChangeBatch {
   // Durable with the batch, or for parts with the last one.
   std::vector<SourceNote> notes;
 };
+
+// Whether rows lack values, which may be large, until the engine fills them from state.
+inline bool HasUnchangedToast(const ChangeBatch& batch) {
+  return std::any_of(batch.tables.begin(), batch.tables.end(),
+                     [](const TableChanges& changes) { return !changes.unchanged_toast.empty(); });
+}
 
 }  // namespace millrace

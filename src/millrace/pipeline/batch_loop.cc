@@ -20,6 +20,7 @@ namespace {
 
 using std::chrono::steady_clock;
 
+// From here on copies count, whether one row is as large or the trigger lets so many gather.
 constexpr size_t kLargeBatch = size_t{16} << 20;
 
 double SecondsSince(steady_clock::time_point start) {
@@ -45,9 +46,7 @@ void DropRows(ChangeBatch& batch, const Table& table) {
 
 // Of what came, or of what fills the gaps of unchanged values.
 bool MayHaveLargeRows(const ChangeBatch& batch) {
-  return batch.byte_size >= kLargeBatch ||
-         std::any_of(batch.tables.begin(), batch.tables.end(),
-                     [](const TableChanges& changes) { return !changes.unchanged_toast.empty(); });
+  return batch.byte_size >= kLargeBatch || HasUnchangedToast(batch);
 }
 
 bool HasLargeRows(const ChangeBatch& batch) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/pipeline/capture_loop.h"
 
-#include <algorithm>
 #include <array>
 #include <set>
 #include <utility>
@@ -18,8 +17,8 @@ using std::chrono::milliseconds;
 // How often the source may tell the server that it lives while the engine is behind: well within
 // the shortest wal_sender_timeout that anybody sets.
 constexpr milliseconds kBackpressurePoll{100};
-// A batch that is so far beyond its bound has a row that is large by itself.
-constexpr size_t kLargeBatch = size_t{8} << 20;
+// A batch that is so far beyond the trigger's bound has a row that is large by itself.
+constexpr size_t kLargeRow = size_t{8} << 20;
 
 void CountEvents(const ChangeBatch& batch, telemetry::PipelineMetrics& metrics) {
   constexpr std::array<std::string_view, 8> kOps = {
@@ -126,9 +125,7 @@ Status CaptureLoop::Serve(std::stop_token stop) {
       MR_ASSIGN_OR_RETURN(std::unique_ptr<ChangeBatch> batch, source_.Take());
       CountEvents(*batch, metrics_);
       may_be_large =
-          batch->byte_size >= kLargeBatch + options_.trigger.bytes_max ||
-          std::any_of(batch->tables.begin(), batch->tables.end(),
-                      [](const auto& changes) { return !changes.unchanged_toast.empty(); });
+          batch->byte_size >= options_.trigger.bytes_max + kLargeRow || HasUnchangedToast(*batch);
       hand_over_.Give(std::move(batch));
     }
   }
