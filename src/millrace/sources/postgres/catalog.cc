@@ -95,6 +95,44 @@ Result<Draft> ReadTable(const Rows& rows, size_t i) {
   return draft;
 }
 
+bool IsGiven(const std::vector<Draft>& drafts, uint32_t oid) {
+  return std::any_of(drafts.begin(), drafts.end(),
+                     [&](const Draft& draft) { return draft.table.oid == oid; });
+}
+
+// Partitions whose root is read too would be read twice: a pattern leaves them out, by name they
+// are a mistake.
+Status LoadPartitions(pg::Connection& connection, std::vector<Draft>& drafts, Catalog& catalog) {
+  std::vector<uint32_t> oids;
+  for (const Draft& draft : drafts) {
+    if (draft.is_partitioned || draft.is_partition) {
+      oids.push_back(draft.table.oid);
+    }
+  }
+  MR_ASSIGN_OR_RETURN(auto facts, LoadPartitionFacts(connection, oids));
+  std::vector<Draft> kept;
+  for (Draft& draft : drafts) {
+    draft.partitions = std::move(facts[draft.table.oid]);
+    const std::vector<uint32_t>& ancestors = draft.partitions.ancestors;
+    const auto root = std::find_if(ancestors.begin(), ancestors.end(),
+                                   [&](uint32_t oid) { return IsGiven(drafts, oid); });
+    if (root == ancestors.end()) {
+      kept.push_back(draft);
+    } else if (draft.is_exact) {
+      catalog.problems.push_back(
+          {.table = draft.table.FullName(),
+           .is_exact = true,
+           .status = InvalidArgument(fmt::format(
+               "source.tables names {} and a partitioned table of which it is a partition: its "
+               "rows would come twice; name the partitioned table, or its partitions",
+               draft.table.FullName()))});
+    }
+  }
+  drafts = std::move(kept);
+  return Status::Ok();
+}
+
+// The tables that the configuration names, once each.
 Status FindTables(pg::Connection& connection, const PostgresSourceConfig& config,
                   std::vector<Draft>& drafts, Catalog& catalog) {
   std::map<uint32_t, size_t> seen;
@@ -143,44 +181,7 @@ Status FindTables(pg::Connection& connection, const PostgresSourceConfig& config
       drafts.push_back(*std::move(draft));
     }
   }
-  return Status::Ok();
-}
-
-bool IsGiven(const std::vector<Draft>& drafts, uint32_t oid) {
-  return std::any_of(drafts.begin(), drafts.end(),
-                     [&](const Draft& draft) { return draft.table.oid == oid; });
-}
-
-// Partitions whose root is read too would be read twice: a pattern leaves them out, by name they
-// are a mistake.
-Status LoadPartitions(pg::Connection& connection, std::vector<Draft>& drafts, Catalog& catalog) {
-  std::vector<uint32_t> oids;
-  for (const Draft& draft : drafts) {
-    if (draft.is_partitioned || draft.is_partition) {
-      oids.push_back(draft.table.oid);
-    }
-  }
-  MR_ASSIGN_OR_RETURN(auto facts, LoadPartitionFacts(connection, oids));
-  std::vector<Draft> kept;
-  for (Draft& draft : drafts) {
-    draft.partitions = std::move(facts[draft.table.oid]);
-    const std::vector<uint32_t>& ancestors = draft.partitions.ancestors;
-    const auto root = std::find_if(ancestors.begin(), ancestors.end(),
-                                   [&](uint32_t oid) { return IsGiven(drafts, oid); });
-    if (root == ancestors.end()) {
-      kept.push_back(draft);
-    } else if (draft.is_exact) {
-      catalog.problems.push_back(
-          {.table = draft.table.FullName(),
-           .is_exact = true,
-           .status = InvalidArgument(fmt::format(
-               "source.tables names {} and a partitioned table of which it is a partition: its "
-               "rows would come twice; name the partitioned table, or its partitions",
-               draft.table.FullName()))});
-    }
-  }
-  drafts = std::move(kept);
-  return Status::Ok();
+  return LoadPartitions(connection, drafts, catalog);
 }
 
 Status LoadPublished(pg::Connection& connection, const PostgresSourceConfig& config,
@@ -440,7 +441,6 @@ Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConf
   Catalog catalog;
   std::vector<Draft> drafts;
   MR_RETURN_IF_ERROR(FindTables(connection, config, drafts, catalog));
-  MR_RETURN_IF_ERROR(LoadPartitions(connection, drafts, catalog));
   MR_RETURN_IF_ERROR(LoadPublished(connection, config, drafts));
   if (drafts.empty()) {
     return catalog;
@@ -467,7 +467,6 @@ Result<std::set<std::string>> ListTables(pg::Connection& connection,
   Catalog catalog;
   std::vector<Draft> drafts;
   MR_RETURN_IF_ERROR(FindTables(connection, config, drafts, catalog));
-  MR_RETURN_IF_ERROR(LoadPartitions(connection, drafts, catalog));
   std::set<std::string> names;
   for (const Draft& draft : drafts) {
     names.insert(draft.table.FullName());

@@ -199,6 +199,16 @@ void CheckTables(const PostgresSourceConfig& config, std::string_view role, Serv
   }
 }
 
+Status AddTables(pg::Connection& connection, const PostgresSourceConfig& config,
+                 std::string_view role, const std::set<std::string>* taken, ServerReport& report) {
+  MR_ASSIGN_OR_RETURN(report.catalog, LoadCatalog(connection, config));
+  if (taken != nullptr) {
+    LeaveOutNewcomers(config, role, *taken, report);
+  }
+  CheckTables(config, role, report);
+  return Status::Ok();
+}
+
 }  // namespace
 
 Result<ServerReport> InspectTables(pg::Connection& connection, const PostgresSourceConfig& config,
@@ -207,9 +217,7 @@ Result<ServerReport> InspectTables(pg::Connection& connection, const PostgresSou
   MR_ASSIGN_OR_RETURN(const pg::QueryResult row,
                       connection.Exec("SELECT current_user, pg_is_in_recovery()"));
   report.is_standby = row.Text(0, 1) == "t";
-  MR_ASSIGN_OR_RETURN(report.catalog, LoadCatalog(connection, config));
-  LeaveOutNewcomers(config, row.Text(0, 0), taken, report);
-  CheckTables(config, row.Text(0, 0), report);
+  MR_RETURN_IF_ERROR(AddTables(connection, config, row.Text(0, 0), &taken, report));
   return report;
 }
 
@@ -245,11 +253,7 @@ Result<ServerReport> InspectServer(pg::Connection& connection, const PostgresSou
   }
   CheckRole(row, report);
   CheckFreePlaces(row, config, report);
-  MR_ASSIGN_OR_RETURN(report.catalog, LoadCatalog(connection, config));
-  if (taken != nullptr) {
-    LeaveOutNewcomers(config, row.Text(0, 4), *taken, report);
-  }
-  CheckTables(config, row.Text(0, 4), report);
+  MR_RETURN_IF_ERROR(AddTables(connection, config, row.Text(0, 4), taken, report));
   return report;
 }
 
