@@ -127,25 +127,6 @@ Status CheckMayAdopt(pg::Connection& connection, const PostgresSourceConfig& con
   return Status::Ok();
 }
 
-// A standby's snapshot leaves running transactions out, so that it does not tell when a table may
-// be read again.
-Status CheckAllIsRead(const Catalog& catalog, const SourceState& state) {
-  for (const CatalogTable& entry : catalog.tables) {
-    const auto note = state.notes.find(ProgressNoteName(*entry.source.table));
-    if (note == state.notes.end()) {
-      continue;
-    }
-    MR_ASSIGN_OR_RETURN(const TableProgress progress, DecodeProgress(note->second));
-    if (!progress.is_done) {
-      return FailedPrecondition(fmt::format(
-          "table {} was being read when the database moved, and a standby cannot tell when to read "
-          "it again: point source.url to the primary for this",
-          entry.source.table->FullName()));
-    }
-  }
-  return Status::Ok();
-}
-
 // Files and transactions of partitions are others there.
 std::optional<SourceNote> ForgetPartitions(const Table& table, const SourceState& state) {
   const auto note = state.notes.find(NoteNameOf(table.FullName()));
@@ -160,12 +141,14 @@ std::optional<SourceNote> ForgetPartitions(const Table& table, const SourceState
   return SourceNote{note->first, FormatTableNote(*known)};
 }
 
-// What had been read is not read again, though tables may have other oids there. What was being
-// read when the database moved is: transaction ids there are others.
-Result<std::vector<SourceNote>> PlanReading(pg::Connection& connection, const Catalog& catalog,
-                                            const SourceState& state) {
-  std::vector<SourceTable> unfinished;
-  std::vector<SourceNote> plan;
+// How far the tables had been read when the database moved.
+struct Readings {
+  std::vector<SourceNote> done;         // what is not read again, though oids may be others there
+  std::vector<SourceTable> unfinished;  // what is: transaction ids there are others
+};
+
+Result<Readings> FindReadings(const Catalog& catalog, const SourceState& state) {
+  Readings readings;
   for (const CatalogTable& entry : catalog.tables) {
     const auto note = state.notes.find(ProgressNoteName(*entry.source.table));
     if (note == state.notes.end()) {
@@ -173,21 +156,38 @@ Result<std::vector<SourceNote>> PlanReading(pg::Connection& connection, const Ca
     }
     MR_ASSIGN_OR_RETURN(TableProgress progress, DecodeProgress(note->second));
     if (!progress.is_done) {
-      unfinished.push_back(entry.source);
+      readings.unfinished.push_back(entry.source);
       continue;
     }
     progress.oid = entry.source.table->oid;
-    plan.push_back({note->first, EncodeProgress(progress)});
+    readings.done.push_back({note->first, EncodeProgress(progress)});
     if (std::optional<SourceNote> table = ForgetPartitions(*entry.source.table, state)) {
-      plan.push_back(*std::move(table));
+      readings.done.push_back(*std::move(table));
     }
   }
+  return readings;
+}
+
+// A standby's snapshot leaves running transactions out, so that it does not tell when a table may
+// be read again.
+Status CheckAllIsRead(const Readings& readings) {
+  if (readings.unfinished.empty()) {
+    return Status::Ok();
+  }
+  return FailedPrecondition(fmt::format(
+      "table {} was being read when the database moved, and a standby cannot tell when to read it "
+      "again: point source.url to the primary for this",
+      readings.unfinished.front().table->FullName()));
+}
+
+// The notes to go on with. REQUIRES: the slot is there.
+Result<std::vector<SourceNote>> PlanReading(pg::Connection& connection, Readings readings) {
   MR_ASSIGN_OR_RETURN(const pg::QueryResult row, connection.Exec("SELECT pg_current_snapshot()"));
   MR_ASSIGN_OR_RETURN(const XidSnapshot now, XidSnapshot::Parse(row.Text(0, 0)));
-  for (SourceNote& note : PlanReadingAgain(unfinished, now)) {
-    plan.push_back(std::move(note));
+  for (SourceNote& note : PlanReadingAgain(readings.unfinished, now)) {
+    readings.done.push_back(std::move(note));
   }
-  return plan;
+  return std::move(readings.done);
 }
 
 }  // namespace
@@ -243,8 +243,9 @@ Result<Adoption> AdoptPostgresSlot(const PostgresSourceConfig& config, const Sou
   if (!server.errors.empty()) {
     return server.errors.front();
   }
+  MR_ASSIGN_OR_RETURN(Readings readings, FindReadings(server.catalog, state));
   if (report.system.is_standby) {
-    MR_RETURN_IF_ERROR(CheckAllIsRead(server.catalog, state));
+    MR_RETURN_IF_ERROR(CheckAllIsRead(readings));
   }
   Adoption adoption{.from = *state.position};
   adoption.to.epoch = Epoch(static_cast<uint8_t>(adoption.from.epoch.value() + 1));
@@ -266,7 +267,7 @@ Result<Adoption> AdoptPostgresSlot(const PostgresSourceConfig& config, const Sou
     adoption.made_slot = true;
   }
   MR_ASSIGN_OR_RETURN(const std::vector<SourceNote> notes,
-                      PlanReading(*connection, server.catalog, state));
+                      PlanReading(*connection, std::move(readings)));
   MR_RETURN_IF_ERROR(store.FollowServer(report.system.system_identifier, report.system.timeline,
                                         adoption.to, notes));
   return adoption;
