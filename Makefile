@@ -46,7 +46,7 @@ check: test tidy  ## what a change has to pass: test, then tidy
 format:  ## lay out the sources as tidy.format asks
 	clang-format-14 -i $(FORMATTED)
 
-tidy:  ## compile with clang-tidy, which names all its findings; slow
+tidy:  ## compile with clang-tidy, which names all its findings; slow, then looks at what changed
 	cmake --preset tidy
 	cmake --build --preset tidy -j $(JOBS) -- -k 0
 

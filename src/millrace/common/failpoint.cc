@@ -38,7 +38,6 @@ void Pass(std::string_view name) {
 }  // namespace internal
 
 bool ArmFromEnvironment() {
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): the program never changes its environment.
   const char* value = std::getenv("MILLRACE_FAILPOINT");
   if (value == nullptr || *value == '\0') {
     return true;

@@ -19,7 +19,7 @@ class StrongId {
   explicit constexpr StrongId(Rep value) : value_(value) {}
 
   constexpr Rep value() const { return value_; }
-  // NOLINTNEXTLINE(modernize-use-nullptr): it takes the 0 of a rewritten `<` for a pointer.
+  // Ids are ordered as their values.
   constexpr auto operator<=>(const StrongId&) const = default;
 
  private:

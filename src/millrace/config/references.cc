@@ -20,7 +20,6 @@ std::optional<std::string> LookUpVariable(const std::string& name, const ReadOpt
   if (options.environment) {
     return options.environment(name);
   }
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): the program never changes its environment.
   const char* value = std::getenv(name.c_str());
   return value != nullptr ? std::optional<std::string>(value) : std::nullopt;
 }

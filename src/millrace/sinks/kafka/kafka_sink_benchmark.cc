@@ -11,7 +11,7 @@
 #include "millrace/sinks/testing/throughput.h"
 
 int main(int argc, char** argv) {
-  using namespace millrace;  // NOLINT(google-build-using-namespace)
+  using namespace millrace;
   if (argc < 2) {
     std::fprintf(stderr, "usage: kafka_sink_benchmark BROKERS [ROWS] [BATCH]\n");
     return 2;

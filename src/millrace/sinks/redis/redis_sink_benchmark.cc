@@ -8,7 +8,7 @@
 #include "millrace/sinks/testing/throughput.h"
 
 int main(int argc, char** argv) {
-  using namespace millrace;  // NOLINT(google-build-using-namespace)
+  using namespace millrace;
   if (argc < 2) {
     std::fprintf(stderr, "usage: redis_sink_benchmark URL [ROWS] [BATCH]\n");
     return 2;
