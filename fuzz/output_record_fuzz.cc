@@ -17,7 +17,7 @@ constexpr size_t kHeadSize = 44;
 // Stream 1 as in the example of docs/formats/output_record.md, stream 2 with every type.
 millrace::StreamPtr Resolve(millrace::StreamId id, millrace::SchemaVersion version) {
   using namespace millrace;
-  static const auto make = [](bool every_type) {
+  const auto make = [](bool every_type) {
     auto stream = std::make_shared<Stream>();
     stream->id = StreamId(every_type ? 2 : 1);
     stream->schema_version = SchemaVersion(2);
@@ -32,9 +32,9 @@ millrace::StreamPtr Resolve(millrace::StreamId id, millrace::SchemaVersion versi
     stream->columns = std::make_shared<const Schema>(std::move(schema));
     return StreamPtr(std::move(stream));
   };
-  static const StreamPtr plain = make(false);
-  static const StreamPtr every_type = make(true);
-  return version.value() != 2 ? nullptr : id.value() == 1 ? plain : every_type;
+  static const StreamPtr kPlain = make(false);
+  static const StreamPtr kEveryType = make(true);
+  return version.value() != 2 ? nullptr : id.value() == 1 ? kPlain : kEveryType;
 }
 
 }  // namespace

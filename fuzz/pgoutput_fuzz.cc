@@ -85,12 +85,12 @@ void CheckBatch(const ChangeBatch& batch) {
 }
 
 TransactionReader::Options ReaderOptions(RelationResolver& tables) {
-  static const std::string directory =
+  static const std::string kDirectory =
       std::filesystem::temp_directory_path() / ("millrace_fuzz_" + std::to_string(getpid()));
   return {.resolver = &tables,
           .slot = "slot",
           .lookups = {"public.full"},
-          .staging_directory = directory,
+          .staging_directory = kDirectory,
           .batch_rows_max = 3,
           .batch_bytes_max = 1 << 20,
           .staged_memory_max = 512,

@@ -30,7 +30,7 @@ void EncodeBlock(benchmark::State& state) {
   const StreamPtr stream = EngagementStream(/*append_only=*/false);
   const std::vector<OutputSlice> slices = Slices(stream, 100'000, state.range(0));
   size_t bytes = 0;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     NativeBlock block;
     if (!NativeEncoder(stream, {}).Encode(slices, block).ok()) {
       state.SkipWithError("a row was refused");
@@ -49,7 +49,7 @@ void ChecksumBlock(benchmark::State& state) {
   if (!NativeEncoder(stream, {}).Encode(Slices(stream, 100'000, 1'000), block).ok()) {
     state.SkipWithError("a row was refused");
   }
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     benchmark::DoNotOptimize(Checksum(block.Pieces()));
   }
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(block.size()));

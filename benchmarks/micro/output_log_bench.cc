@@ -33,7 +33,7 @@ void EncodeRecord(benchmark::State& state) {
   const OutputRecord record = testing::MakeRecord(kStream, Offset(0), rows, 1);
   RecordScratch scratch;
   Buffer bytes;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     bytes.Clear();
     MR_CHECK(EncodeOutputRecord(record, compression, scratch, bytes).ok());
     benchmark::DoNotOptimize(bytes.data());
@@ -52,7 +52,7 @@ void DecodeRecord(benchmark::State& state) {
                               scratch, bytes)
                .ok());
   const StreamResolver resolver = [](StreamId, SchemaVersion) { return kStream; };
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     const Result<OutputRecord> record = DecodeOutputRecord(bytes.view(), resolver);
     MR_CHECK(record.ok());
     benchmark::DoNotOptimize(record->end);
@@ -78,7 +78,7 @@ void AppendAndSync(benchmark::State& state) {
     return OutputRecord{first, Offset(first.value() + rows), sample.position, {batch}};
   };
   uint64_t commits = 0;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     state.PauseTiming();
     const OutputRecord record = batch_of((*store)->AppendEnd());
     state.ResumeTiming();
@@ -105,7 +105,7 @@ void EncodeStateRows(benchmark::State& state) {
   }
   EncodedRows keys;
   EncodedRows values;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     keys.Clear();
     values.Clear();
     EncodeKeys(rows, 0, kRows, key, keys);

@@ -55,7 +55,7 @@ std::vector<std::string> MakeInserts() {
   return messages;
 }
 
-void BM_DecodeEngagementInserts(benchmark::State& state) {
+void DecodeEngagementInserts(benchmark::State& state) {
   testing::FixedTables tables({MakeTable()});
   TransactionReader reader({.resolver = &tables,
                             .slot = "slot",
@@ -68,7 +68,7 @@ void BM_DecodeEngagementInserts(benchmark::State& state) {
   bool ok = reader.StartStream({}).ok() && reader.Decode(testing::Begin(900)).ok() &&
             reader.Decode(testing::Relation(kOid, "public", "engagement_events", kColumns)).ok() &&
             reader.Decode(testing::Commit(900, 950)).ok();
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     ok &= reader.Decode(testing::Begin(lsn)).ok();
     for (const std::string& message : inserts) {
       ok &= reader.Decode(message).ok();
@@ -83,10 +83,10 @@ void BM_DecodeEngagementInserts(benchmark::State& state) {
   if (!ok) {
     state.SkipWithError("the reader refused a message");
   }
-  state.SetItemsProcessed(static_cast<int64_t>(state.iterations() * kRows));
+  state.SetItemsProcessed(state.iterations() * static_cast<int64_t>(kRows));
   state.SetBytesProcessed(static_cast<int64_t>(bytes));
 }
-BENCHMARK(BM_DecodeEngagementInserts);
+BENCHMARK(DecodeEngagementInserts);
 
 }  // namespace
 }  // namespace millrace::sources::postgres

@@ -92,7 +92,7 @@ void RunBatch(benchmark::State& state, const char* sql) {
   }
   const std::vector<int64_t> commit_ts(rows, 1714557600000000);
   const RowBatch* lookups[] = {&content};
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     auto result = (*query)->Run(events, commit_ts, lookups);
     if (!result.ok()) {
       state.SkipWithError(result.error().message().c_str());

@@ -27,7 +27,7 @@ using Clock = std::chrono::steady_clock;
 void Check(const Status& status) {
   if (!status.ok()) {
     fmt::print(stderr, "{}\n", status.ToString());
-    std::exit(1);
+    std::quick_exit(1);
   }
 }
 

@@ -73,7 +73,9 @@ using Result = std::unique_ptr<PGresult, ResultDeleter>;
 std::string OneLine(const char* message) {
   std::string text = message == nullptr ? "" : message;
   std::replace(text.begin(), text.end(), '\n', ' ');
-  while (!text.empty() && text.back() == ' ') text.pop_back();
+  while (!text.empty() && text.back() == ' ') {
+    text.pop_back();
+  }
   return text;
 }
 
@@ -95,17 +97,25 @@ class Generator {
 
   // Returns the exit code.
   int Run() {
-    if (Connect() != Outcome::kFine) return Fail();
+    if (Connect() != Outcome::kFine) {
+      return Fail();
+    }
     started_ = Clock::now();
     next_progress_ = started_ + kProgressEvery;
     ResetSchedule();
     while (!stop_requested && !IsComplete()) {
       Outcome outcome = Step();
-      if (outcome == Outcome::kConnectionLost) outcome = Reconnect();
-      if (outcome == Outcome::kFailed) return Fail();
+      if (outcome == Outcome::kConnectionLost) {
+        outcome = Reconnect();
+      }
+      if (outcome == Outcome::kFailed) {
+        return Fail();
+      }
       ReportProgress();
     }
-    if (connection_ != nullptr && Drain(kDrainTimeout) == Outcome::kFailed) return Fail();
+    if (connection_ != nullptr && Drain(kDrainTimeout) == Outcome::kFailed) {
+      return Fail();
+    }
     Report("done");
     return 0;
   }
@@ -133,18 +143,24 @@ class Generator {
   // An error of the server: whether it is worth a new connection.
   Outcome ServerFailed(std::string_view what, const PGresult* result) {
     error_ = fmt::format("{}: {}", what, OneLine(PQresultErrorMessage(result)));
-    if (PQstatus(connection_.get()) == CONNECTION_BAD) return Outcome::kConnectionLost;
+    if (PQstatus(connection_.get()) == CONNECTION_BAD) {
+      return Outcome::kConnectionLost;
+    }
     const char* state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const std::string_view code = state == nullptr ? "" : state;
     // 57P: shutting down or starting; 40: deadlock or serialization; 08: connection; 53: resources.
     for (const std::string_view prefix : {"57P", "40", "08", "53"}) {
-      if (code.substr(0, prefix.size()) == prefix) return Outcome::kConnectionLost;
+      if (code.substr(0, prefix.size()) == prefix) {
+        return Outcome::kConnectionLost;
+      }
     }
     return Outcome::kFailed;
   }
 
   bool IsComplete() const {
-    if (options_.count > 0 && sent_events_ >= options_.count) return true;
+    if (options_.count > 0 && sent_events_ >= options_.count) {
+      return true;
+    }
     return options_.duration > 0 &&
            Clock::now() - started_ >= std::chrono::duration<double>(options_.duration);
   }
@@ -164,7 +180,9 @@ class Generator {
     PQsetNoticeProcessor(
         connection_.get(), [](void*, const char*) {}, nullptr);
     for (const auto& step : {&Generator::Prepare, &Generator::LoadContents, &Generator::LoadKeys}) {
-      if (const Outcome outcome = (this->*step)(); outcome != Outcome::kFine) return outcome;
+      if (const Outcome outcome = (this->*step)(); outcome != Outcome::kFine) {
+        return outcome;
+      }
     }
     if (PQenterPipelineMode(connection_.get()) != 1 ||
         PQsetnonblocking(connection_.get(), 1) != 0) {
@@ -225,8 +243,12 @@ class Generator {
 
   // Fills `content` up to the wished number and remembers the keys.
   Outcome LoadContents() {
-    if (const Outcome outcome = ReadContents(); outcome != Outcome::kFine) return outcome;
-    if (contents_.size() >= static_cast<std::size_t>(options_.contents)) return Outcome::kFine;
+    if (const Outcome outcome = ReadContents(); outcome != Outcome::kFine) {
+      return outcome;
+    }
+    if (contents_.size() >= static_cast<std::size_t>(options_.contents)) {
+      return Outcome::kFine;
+    }
     std::string sql =
         "INSERT INTO content (id, slug, title, content_type, length_seconds, publish_ts) VALUES ";
     for (int i = 0; i < options_.contents; ++i) {
@@ -259,8 +281,12 @@ class Generator {
 
   // Most contents have a length; some have none, some zero.
   std::string LengthText() {
-    if (dice_.Percent(3)) return "NULL";
-    if (dice_.Percent(2)) return "0";
+    if (dice_.Percent(3)) {
+      return "NULL";
+    }
+    if (dice_.Percent(2)) {
+      return "0";
+    }
     return fmt::format("{}", 30 + dice_.Below(5'400));
   }
 
@@ -291,7 +317,9 @@ class Generator {
     const double elapsed = std::chrono::duration<double>(Clock::now() - schedule_start_).count();
     while (HasRoom() &&
            static_cast<double>(scheduled_changes_) < options_.content_changes * elapsed) {
-      if (!SendContentChange()) return Outcome::kConnectionLost;
+      if (!SendContentChange()) {
+        return Outcome::kConnectionLost;
+      }
       ++scheduled_changes_;
     }
     bool is_due = true;
@@ -299,11 +327,17 @@ class Generator {
       const std::int64_t size = NextTransactionSize();
       is_due = options_.rate <= 0 ||
                static_cast<double>(scheduled_events_ + size) <= options_.rate * elapsed;
-      if (!is_due) break;
-      if (free_keys_.size() < static_cast<std::size_t>(size)) {
-        if (const Outcome outcome = ReserveKeys(size); outcome != Outcome::kFine) return outcome;
+      if (!is_due) {
+        break;
       }
-      if (!SendEvents(size)) return Outcome::kConnectionLost;
+      if (free_keys_.size() < static_cast<std::size_t>(size)) {
+        if (const Outcome outcome = ReserveKeys(size); outcome != Outcome::kFine) {
+          return outcome;
+        }
+      }
+      if (!SendEvents(size)) {
+        return Outcome::kConnectionLost;
+      }
       scheduled_events_ += size;
     }
     // A server that cannot keep the rate is not flooded when it is quick again.
@@ -325,8 +359,12 @@ class Generator {
 
   // Takes keys from the table's sequence. Runs with nothing in flight.
   Outcome ReserveKeys(std::int64_t wanted) {
-    if (const Outcome outcome = Drain(seconds(600)); outcome != Outcome::kFine) return outcome;
-    if (PQexitPipelineMode(connection_.get()) != 1) return Outcome::kConnectionLost;
+    if (const Outcome outcome = Drain(seconds(600)); outcome != Outcome::kFine) {
+      return outcome;
+    }
+    if (PQexitPipelineMode(connection_.get()) != 1) {
+      return Outcome::kConnectionLost;
+    }
     const std::size_t block = std::max(kKeyBlock, static_cast<std::size_t>(wanted));
     const Result result =
         Execute(fmt::format("SELECT nextval(pg_get_serial_sequence('engagement_events', 'id'))"
@@ -347,13 +385,17 @@ class Generator {
   bool Send(const char* statement, const std::vector<std::string>& values) {
     std::vector<const char*> pointers;
     pointers.reserve(values.size());
-    for (const std::string& value : values) pointers.push_back(value.c_str());
+    for (const std::string& value : values) {
+      pointers.push_back(value.c_str());
+    }
     return PQsendQueryPrepared(connection_.get(), statement, static_cast<int>(values.size()),
                                pointers.data(), nullptr, nullptr, 0) == 1;
   }
 
   bool EndTransaction(Transaction transaction) {
-    if (PQpipelineSync(connection_.get()) != 1) return false;
+    if (PQpipelineSync(connection_.get()) != 1) {
+      return false;
+    }
     rows_in_flight_ += transaction.rows;
     in_flight_.push_back(std::move(transaction));
     return true;
@@ -377,9 +419,15 @@ class Generator {
     }
     Transaction transaction;
     transaction.rows = size;
-    if (!SendInserts(inserts, transaction)) return false;
-    if (!updated.empty() && !SendUpdate(std::move(updated), transaction)) return false;
-    if (!deleted.empty() && !SendDelete(deleted, transaction)) return false;
+    if (!SendInserts(inserts, transaction)) {
+      return false;
+    }
+    if (!updated.empty() && !SendUpdate(std::move(updated), transaction)) {
+      return false;
+    }
+    if (!deleted.empty() && !SendDelete(deleted, transaction)) {
+      return false;
+    }
     sent_events_ += size;
     return EndTransaction(std::move(transaction));
   }
@@ -425,7 +473,9 @@ class Generator {
           std::move(keys).Finish(),    std::move(contents).Finish(), std::move(users).Finish(),
           std::move(types).Finish(),   std::move(times).Finish(),    std::move(durations).Finish(),
           std::move(devices).Finish(), std::move(payloads).Finish()};
-      if (!Send("insert", values)) return false;
+      if (!Send("insert", values)) {
+        return false;
+      }
       transaction.statements.push_back(Kind::kInsert);
       count -= rows;
     }
@@ -485,13 +535,17 @@ class Generator {
 
   bool SendDelete(const std::vector<std::int64_t>& deleted, Transaction& transaction) {
     ArrayText keys;
-    for (const std::int64_t key : deleted) keys.Add(key);
+    for (const std::int64_t key : deleted) {
+      keys.Add(key);
+    }
     transaction.statements.push_back(Kind::kDelete);
     return Send("delete", {std::move(keys).Finish()});
   }
 
   bool SendContentChange() {
-    if (contents_.empty()) return true;
+    if (contents_.empty()) {
+      return true;
+    }
     const std::string& id = contents_[dice_.Below(contents_.size())];
     const std::string title = fmt::format("Content, edition {}", dice_.Below(1'000'000));
     const std::string length = LengthText();
@@ -514,13 +568,19 @@ class Generator {
   Outcome WaitAndRead(milliseconds timeout) {
     PGconn* connection = connection_.get();
     const int unsent = PQflush(connection);
-    if (unsent < 0) return Outcome::kConnectionLost;
+    if (unsent < 0) {
+      return Outcome::kConnectionLost;
+    }
     pollfd descriptor = {};
     descriptor.fd = PQsocket(connection);
     descriptor.events = static_cast<short>(POLLIN | (unsent > 0 ? POLLOUT : 0));
     const int ready = poll(&descriptor, 1, static_cast<int>(timeout.count()));
-    if (ready < 0 && errno != EINTR) return Outcome::kConnectionLost;
-    if (ready > 0 && PQconsumeInput(connection) != 1) return Outcome::kConnectionLost;
+    if (ready < 0 && errno != EINTR) {
+      return Outcome::kConnectionLost;
+    }
+    if (ready > 0 && PQconsumeInput(connection) != 1) {
+      return Outcome::kConnectionLost;
+    }
     return TakeResults();
   }
 
@@ -528,7 +588,9 @@ class Generator {
     PGconn* connection = connection_.get();
     while (!in_flight_.empty() && PQisBusy(connection) == 0) {
       const Result result(PQgetResult(connection));
-      if (result == nullptr) continue;  // the end of one statement's results
+      if (result == nullptr) {
+        continue;  // the end of one statement's results
+      }
       switch (PQresultStatus(result.get())) {
         case PGRES_PIPELINE_SYNC:
           EndOfTransaction();
@@ -563,7 +625,9 @@ class Generator {
   }
 
   void EndOfTransaction() {
-    if (in_flight_.front().is_events) ++totals_.transactions;
+    if (in_flight_.front().is_events) {
+      ++totals_.transactions;
+    }
     rows_in_flight_ -= in_flight_.front().rows;
     in_flight_.pop_front();
     statement_index_ = 0;
@@ -573,7 +637,9 @@ class Generator {
     const auto deadline = Clock::now() + timeout;
     while (!in_flight_.empty() && Clock::now() < deadline) {
       const Outcome outcome = WaitAndRead(milliseconds(100));
-      if (outcome != Outcome::kFine) return outcome;
+      if (outcome != Outcome::kFine) {
+        return outcome;
+      }
     }
     return in_flight_.empty() ? Outcome::kFine : Outcome::kConnectionLost;
   }
@@ -582,7 +648,9 @@ class Generator {
 
   void ReportProgress() {
     const auto now = Clock::now();
-    if (now < next_progress_) return;
+    if (now < next_progress_) {
+      return;
+    }
     next_progress_ = now + kProgressEvery;
     Report("running");
   }
@@ -633,6 +701,7 @@ class Generator {
 
 }  // namespace
 
+// NOLINTNEXTLINE(bugprone-exception-escape): CLI11 throws when an option is declared wrongly.
 int main(int argc, char** argv) {
   Options options;
   std::string mix = "90:8:2";

@@ -19,8 +19,10 @@ constexpr int kTrimThreshold = 8 << 20;
 }  // namespace
 
 int main(int argc, char** argv) {
+  // NOLINTBEGIN(concurrency-mt-unsafe): no other thread runs yet.
   mallopt(M_MMAP_THRESHOLD, kMmapThreshold);
   mallopt(M_TRIM_THRESHOLD, kTrimThreshold);
+  // NOLINTEND(concurrency-mt-unsafe)
   if (!millrace::failpoint::ArmFromEnvironment()) {
     std::fputs("millrace: MILLRACE_FAILPOINT names no failpoint; see version --failpoints\n",
                stderr);

@@ -34,6 +34,7 @@ class CliTest : public ::testing::Test {
             ::testing::UnitTest::GetInstance()->current_test_info()->name());
     std::filesystem::create_directories(dir_);
     for (const char* name : {"DATABASE_URL", "CH_PASSWORD", "MILLRACE_TOKEN"}) {
+      // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs.
       setenv(name, "value", 1);
     }
     components_.sink_types = config::testing::ExampleSinkTypes();
@@ -45,6 +46,11 @@ class CliTest : public ::testing::Test {
     const std::string path = dir_ / name;
     std::ofstream(path) << text;
     return path;
+  }
+
+  static void Unset(const char* name) {
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs.
+    unsetenv(name);
   }
 
   Outcome Run(std::vector<std::string> arguments) const {
@@ -93,7 +99,7 @@ TEST_F(CliTest, LintPrintsFindingsInTheFilesOrder) {
 }
 
 TEST_F(CliTest, WarningsAloneAreFineUnlessDenied) {
-  unsetenv("CH_PASSWORD");
+  Unset("CH_PASSWORD");
   const std::string file = Write("f.yaml", config::testing::EmbeddedExample());
   Outcome outcome = Run({"lint", file});
   EXPECT_EQ(outcome.code, 0);
@@ -164,7 +170,7 @@ TEST_F(CliTest, ACommandThatActsRefusesWhatDoesNotRun) {
                                "[{stream: s, hset: h}]}}\n"),
                          components_));
   EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
-  unsetenv("DATABASE_URL");
+  Unset("DATABASE_URL");
   ::testing::internal::CaptureStderr();
   EXPECT_FALSE(LoadConfig(Write("h.yaml", config::testing::EmbeddedExample()), components_));
   EXPECT_THAT(::testing::internal::GetCapturedStderr(),

@@ -35,8 +35,9 @@ TEST(Utf8, StopsAtTheFirstByteThatIsNot) {
                              "\xff",
                              "\xfe"};
   // In front of, within and behind the run that is looked at by words.
+  const size_t places[] = {0, 1, 7, 31, 32, 33, 64, 100};
   for (const std::string& bytes : bad) {
-    for (const size_t before : {0, 1, 7, 31, 32, 33, 64, 100}) {
+    for (const size_t before : places) {
       const std::string text = std::string(before, 'a') + bytes + std::string(40, 'z');
       EXPECT_EQ(ValidUtf8Prefix(text), before) << before;
       EXPECT_EQ(ValidUtf8Prefix(text.substr(0, before + bytes.size())), before) << before;

@@ -7,6 +7,30 @@ namespace millrace::config {
 
 namespace {
 
+std::vector<FieldSpec> SnapshotFields() {
+  return {
+      {.name = "mode",
+       .description = "`initial`: read each table once, beside the stream: at the first start, or "
+                      "when it joins `tables`. `never`: stream changes only. `when_needed`: also "
+                      "read them again after the slot was lost.",
+       .default_value = "initial",
+       .one_of = {"initial", "never", "when_needed"}},
+      {.name = "parallelism",
+       .type = FieldType::kInteger,
+       .description = "Connections that read at the same time, over tables and within one.",
+       .default_value = "1",
+       .min = 1,
+       .max = 64},
+      {.name = "chunk_rows",
+       .type = FieldType::kInteger,
+       .description = "Rows of one chunk, which is read in a transaction of at most 10 s. A crash "
+                      "costs what was read ahead of the stream: less than a chunk for each "
+                      "connection.",
+       .default_value = "50000",
+       .min = 1,
+       .max = 10'000'000}};
+}
+
 std::vector<FieldSpec> PostgresSourceFields() {
   return {
       {.name = "url",
@@ -33,29 +57,7 @@ std::vector<FieldSpec> PostgresSourceFields() {
       {.name = "snapshot",
        .type = FieldType::kSection,
        .description = "How rows that were there before the first start are read.",
-       .fields = {{.name = "mode",
-                   .description =
-                       "`initial`: read each table once, beside the stream: at the first start, or "
-                       "when it joins `tables`. `never`: stream changes only. `when_needed`: also "
-                       "read them again after the slot was lost.",
-                   .default_value = "initial",
-                   .one_of = {"initial", "never", "when_needed"}},
-                  {.name = "parallelism",
-                   .type = FieldType::kInteger,
-                   .description = "Connections that read at the same time, over tables and within "
-                                  "one.",
-                   .default_value = "1",
-                   .min = 1,
-                   .max = 64},
-                  {.name = "chunk_rows",
-                   .type = FieldType::kInteger,
-                   .description =
-                       "Rows of one chunk, which is read in a transaction of at most 10 s. A "
-                       "crash costs what was read ahead of the stream: less than a chunk "
-                       "for each connection.",
-                   .default_value = "50000",
-                   .min = 1,
-                   .max = 10'000'000}}},
+       .fields = SnapshotFields()},
       {.name = "heartbeat_interval",
        .type = FieldType::kDuration,
        .description = "How often a logical message is written to the source, so that an idle "

@@ -50,7 +50,7 @@ Result<std::unique_ptr<IdentityMap>> IdentityMap::Make(const TablePtr& table, bo
   MR_ASSIGN_OR_RETURN(const StreamPtr registered, store.OpenStream(columns));
   MR_ASSIGN_OR_RETURN(const storage::StateTableId id, store.OpenStateTable(columns.name));
   return std::unique_ptr<IdentityMap>(
-      new IdentityMap(std::move(table), is_lookup, store, id, registered->schema_version));
+      new IdentityMap(table, is_lookup, store, id, registered->schema_version));
 }
 
 IdentityMap::IdentityMap(TablePtr table, bool is_lookup, storage::Store& store,

@@ -54,8 +54,9 @@ OutputRecord MixedRecord(size_t rows) {
 }
 
 TEST(OutputRecordCodecTest, RecordsRoundTrip) {
+  const size_t row_counts[] = {1, 7, 8, 63, 64, 65, 1000};
   for (const RecordCompression compression : {RecordCompression::kNone, RecordCompression::kLz4}) {
-    for (const size_t rows : {1, 7, 8, 63, 64, 65, 1000}) {
+    for (const size_t rows : row_counts) {
       const OutputRecord record = MixedRecord(rows);
       const std::string bytes = Encode(record, compression);
       const Result<OutputRecord> decoded = DecodeOutputRecord(bytes, Resolve);
@@ -71,7 +72,8 @@ TEST(OutputRecordCodecTest, RecordsRoundTrip) {
 }
 
 TEST(OutputRecordCodecTest, LengthsOfEveryWidthRoundTrip) {
-  for (const size_t size : {255, 256, 65'535, 65'536}) {
+  const size_t sizes[] = {255, 256, 65'535, 65'536};
+  for (const size_t size : sizes) {
     auto batch = testing::CopyBatch(*MakeRecord(kEngagement, Offset(0), 1, 1).batches[0]);
     for (size_t i = 0; i < 17; ++i) {
       if (kEngagement->columns->at(i).type.kind == TypeKind::kText) {

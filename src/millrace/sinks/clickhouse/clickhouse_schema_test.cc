@@ -33,8 +33,8 @@ Code NeedError(const TableOptions& options, const StreamPtr& stream = Orders()) 
 TEST(ColumnType, OfEveryKind) {
   struct Case {
     DataType type;
-    const char* plain;
-    const char* nullable;
+    const char* plain = nullptr;
+    const char* nullable = nullptr;
   };
   const Case cases[] = {
       {TypeKind::kBool, "Bool", "Nullable(Bool)"},

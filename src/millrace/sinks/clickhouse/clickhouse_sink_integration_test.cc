@@ -21,7 +21,6 @@
 namespace millrace::sinks::clickhouse {
 namespace {
 
-using testing::EveryTypeStream;
 using testing::MakeDelivery;
 using testing::MakeStream;
 using testing::MemoryDeliveryLog;

@@ -195,8 +195,8 @@ TEST(NativeEncoder, SlicesDoNotShow) {
 TEST(NativeEncoder, NamesTheValueThatClickHouseCannotHold) {
   struct Case {
     DataType type;
-    int64_t value;
-    bool ok;
+    int64_t value = 0;
+    bool ok = false;
   };
   const Case cases[] = {
       {TypeKind::kDate, -25'567, true},

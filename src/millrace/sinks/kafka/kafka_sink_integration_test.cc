@@ -84,6 +84,7 @@ class KafkaSinkTest : public ::testing::Test {
   void CrashAt(const char* failpoint, uint64_t first, size_t n) {
     const pid_t child = fork();
     if (child == 0) {
+      // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs in the child.
       setenv("MILLRACE_FAILPOINT", failpoint, 1);
       if (!failpoint::ArmFromEnvironment()) {
         _exit(3);

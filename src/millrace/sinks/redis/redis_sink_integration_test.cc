@@ -23,7 +23,6 @@ namespace {
 using testing::NumberedDelivery;
 using testing::SmallContext;
 using testing::SmallDelivery;
-using testing::SmallRow;
 using testing::SmallStream;
 using testing::TcpProxy;
 

@@ -257,6 +257,33 @@ inline StreamPtr EveryTypeStream() {
   return MakeStream("every_type", std::move(columns), {0});
 }
 
+inline void AppendSampleText(Column& column, int which) {
+  switch (column.type().kind) {
+    case TypeKind::kEnum:
+      return column.AppendText(which == 0 ? "play" : which == 1 ? "" : "pause");
+    case TypeKind::kJson:
+      return column.AppendText(which == 0   ? R"({"a": [1, null, "x"]})"
+                               : which == 1 ? "null"
+                                            : "1e400");
+    case TypeKind::kBytes:
+      return column.AppendText(which == 0 ? std::string_view("\0\x01\xff\xfe", 4)
+                                          : std::string_view("plain"));
+    default:
+      return column.AppendText(which == 0   ? "gr\xc3\xbc\xc3\x9f 'q' \"d\" \\ \t\n"
+                               : which == 1 ? ""
+                                            : std::string(70'000, 'x'));
+  }
+}
+
+inline void AppendSampleDecimal(Column& column, int which) {
+  Int128 most = 1;
+  for (int i = 0; i < column.type().precision; ++i) {
+    most *= 10;
+  }
+  const Int128 value = which == 0 ? 7 : which == 1 ? 1 - most : most - 1;
+  column.AppendFixed(&value);
+}
+
 // Appends a value of `which` (0: small, 1: least, 2: greatest) that every target holds.
 inline void AppendSample(Column& column, int which) {
   const TypeKind kind = column.type().kind;
@@ -312,26 +339,12 @@ inline void AppendSample(Column& column, int which) {
           which == 0 ? "\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef"
                      : "\xff\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01");
     case TypeKind::kText:
-      return column.AppendText(which == 0   ? "gr\xc3\xbc\xc3\x9f 'q' \"d\" \\ \t\n"
-                               : which == 1 ? ""
-                                            : std::string(70'000, 'x'));
     case TypeKind::kEnum:
-      return column.AppendText(which == 0 ? "play" : which == 1 ? "" : "pause");
     case TypeKind::kJson:
-      return column.AppendText(which == 0   ? R"({"a": [1, null, "x"]})"
-                               : which == 1 ? "null"
-                                            : "1e400");
     case TypeKind::kBytes:
-      return column.AppendText(which == 0 ? std::string_view("\0\x01\xff\xfe", 4)
-                                          : std::string_view("plain"));
-    case TypeKind::kDecimal: {
-      Int128 most = 1;
-      for (int i = 0; i < column.type().precision; ++i) {
-        most *= 10;
-      }
-      const Int128 value = which == 0 ? 7 : which == 1 ? 1 - most : most - 1;
-      return column.AppendFixed(&value);
-    }
+      return AppendSampleText(column, which);
+    case TypeKind::kDecimal:
+      return AppendSampleDecimal(column, which);
     case TypeKind::kList:
       if (which != 1) {
         column.child().Append<int32_t>(-1);

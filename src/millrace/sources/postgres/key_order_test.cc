@@ -9,7 +9,7 @@
 namespace millrace::sources::postgres {
 namespace {
 
-SourceTable TableOf(std::vector<TypeFacts> key) {
+SourceTable TableOf(const std::vector<TypeFacts>& key) {
   auto table = std::make_shared<Table>();
   Schema schema;
   SourceTable source;
@@ -25,7 +25,7 @@ SourceTable TableOf(std::vector<TypeFacts> key) {
   return source;
 }
 
-Result<KeyOrder> OrderOf(std::vector<TypeFacts> key, bool byte_ordered = true) {
+Result<KeyOrder> OrderOf(const std::vector<TypeFacts>& key, bool byte_ordered = true) {
   return KeyOrder::Make(TableOf(key), std::vector<bool>(key.size(), byte_ordered));
 }
 

@@ -45,7 +45,7 @@ struct SlotCase {
 
 // Cases: 7, 8, 9, 10.
 TEST(SlotTest, EveryStateIsNamed) {
-  const SlotCase kCases[] = {
+  const SlotCase cases[] = {
       {"at the position", [](SlotInfo&, SystemInfo&) {}, SlotFault::kNone, ""},
       {"behind", [](SlotInfo& s, SystemInfo&) { s.confirmed_flush_lsn = Lsn(499); },
        SlotFault::kNone, ""},
@@ -100,7 +100,7 @@ TEST(SlotTest, EveryStateIsNamed) {
        },
        SlotFault::kNone, ""},
   };
-  for (const SlotCase& c : kCases) {
+  for (const SlotCase& c : cases) {
     SlotInfo slot = Slot();
     SystemInfo system = System();
     c.change(slot, system);

@@ -201,6 +201,28 @@ bool CheckTableOf(const RelationMessage& relation, TableDraft& draft) {
   return !draft.is_paused();
 }
 
+// Brings the column of number `attnum` to what it is in the row.
+void FollowColumn(TableDraft& draft, const SourceTable& known, const CatalogTable& now,
+                  const RelationMessage::Column& column, int attnum) {
+  const auto place = draft.FindPlace(attnum);
+  const auto at = FindAttnum(now, attnum);
+  const auto type =
+      TypeOf(column, place ? &known.types[*place] : nullptr, at ? &now.source.types[*at] : nullptr);
+  if (!type) {
+    draft.Pause(fmt::format("column '{}' has another type", column.name));
+  } else if (place && at && now.source.types[*at] == known.types[*place] &&
+             KeepsValues(*type, known.types[*place])) {
+    TakeOlder(draft, *place, *type);
+  } else if (place) {
+    draft.Retype(*place, *type);
+  } else if (at) {
+    AddFromCatalog(draft, known, now, *at, column.name, *type, HasOtherFile(known, now));
+  } else {
+    // It is gone by now, and with it what older rows hold.
+    draft.Add({column.name, MapColumnType(*type), true}, *type, {.attnum = attnum}, true);
+  }
+}
+
 }  // namespace
 
 bool MatchesRelation(const SourceTable& known, const RelationMessage& relation, RowLayout& layout) {
@@ -272,24 +294,7 @@ TableStep FollowRelation(const SourceTablePtr& known, const RelationMessage& rel
     }
   }
   for (size_t i = 0; i < row.size() && !draft.is_paused(); ++i) {
-    const int attnum = numbers[(*aligned)[i]].attnum;
-    const auto place = draft.FindPlace(attnum);
-    const auto at = FindAttnum(*now, attnum);
-    const auto type = TypeOf(relation.columns[i], place ? &known->types[*place] : nullptr,
-                             at ? &now->source.types[*at] : nullptr);
-    if (!type) {
-      draft.Pause(fmt::format("column '{}' has another type", row[i].name));
-    } else if (place && at && now->source.types[*at] == known->types[*place] &&
-               KeepsValues(*type, known->types[*place])) {
-      TakeOlder(draft, *place, *type);
-    } else if (place) {
-      draft.Retype(*place, *type);
-    } else if (at) {
-      AddFromCatalog(draft, *known, *now, *at, row[i].name, *type, HasOtherFile(*known, *now));
-    } else {
-      // It is gone by now, and with it what older rows hold.
-      draft.Add({row[i].name, MapColumnType(*type), true}, *type, {.attnum = attnum}, true);
-    }
+    FollowColumn(draft, *known, *now, relation.columns[i], numbers[(*aligned)[i]].attnum);
   }
   if (!draft.is_paused()) {
     draft.CheckRewritten(*now);

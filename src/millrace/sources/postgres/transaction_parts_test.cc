@@ -265,8 +265,8 @@ TEST_F(PartTest, ALargeTransactionComesTwiceLookupsFirst) {
     }
   }
   Feed({Truncate({kItems, kForeign, kNotes}), Insert(kForeign, {"1"})});
-  changes.push_back("320 181 items");
-  changes.push_back("320 183 notes");
+  changes.emplace_back("320 181 items");
+  changes.emplace_back("320 183 notes");
   lookups.push_back(changes.back());
   Feed({Commit(300, 320)});
 

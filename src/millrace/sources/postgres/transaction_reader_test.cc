@@ -20,7 +20,6 @@ using testing::InStream;
 using testing::kForeign;
 using testing::kItemColumns;
 using testing::kItems;
-using testing::kNoteColumns;
 using testing::kNotes;
 using testing::LogicalMessage;
 using testing::Message;
@@ -33,7 +32,6 @@ using testing::StreamStart;
 using testing::StreamStop;
 using testing::Truncate;
 using testing::Type;
-using testing::Update;
 using Pass = TransactionPart::Pass;
 
 std::string Note(int id) { return Insert(kNotes, {std::to_string(id)}); }

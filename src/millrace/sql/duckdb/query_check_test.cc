@@ -17,7 +17,6 @@ namespace millrace::sql {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::StartsWith;
 
 QuerySpec Spec(std::string sql, bool with_lookup = true) {
   QuerySpec spec;

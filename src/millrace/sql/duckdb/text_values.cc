@@ -282,6 +282,17 @@ std::optional<DataType> ParseType(std::string_view text) {
   return std::nullopt;
 }
 
+bool AppendDate(std::string_view text, Column* column) {
+  int64_t day = 0;
+  if (text == "infinity" || text == "-infinity") {
+    day = text == "infinity" ? kDateInfinity : kDateMinusInfinity;
+  } else if (!ParseDay(text, &day)) {
+    return false;
+  }
+  column->Append(static_cast<int32_t>(day));
+  return true;
+}
+
 bool AppendParsed(std::string_view text, Column* column) {
   if (text == "NULL") {
     column->AppendNull();
@@ -320,15 +331,7 @@ bool AppendParsed(std::string_view text, Column* column) {
     case TypeKind::kDecimal:
       return AppendDecimal(text, column);
     case TypeKind::kDate:
-      if (text == "infinity" || text == "-infinity") {
-        column->Append(text == "infinity" ? kDateInfinity : kDateMinusInfinity);
-        return true;
-      }
-      if (!ParseDay(text, &integer)) {
-        return false;
-      }
-      column->Append(static_cast<int32_t>(integer));
-      return true;
+      return AppendDate(text, column);
     case TypeKind::kTime:
     case TypeKind::kTimestamp:
     case TypeKind::kTimestampTz:

@@ -95,7 +95,7 @@ Status PrepareDirectory(const std::string& path) {
     data_dir = data_dir.parent_path();
   }
   MR_RETURN_IF_ERROR(MakeDirectories(data_dir, 0700));
-  struct stat info;
+  struct stat info {};
   if (stat(data_dir.c_str(), &info) != 0) {
     return FromErrno(errno, fmt::format("look at data_dir {}", path));
   }
@@ -148,7 +148,7 @@ Result<std::unique_ptr<Database>> Database::Open(const OpenOptions& options) {
 
   const std::shared_ptr<rocksdb::Cache> cache = MakeStateCache(options);
   const struct {
-    const char* name;
+    const char* name = nullptr;
     rocksdb::ColumnFamilyHandle*& handle;
     rocksdb::ColumnFamilyOptions family;
   } known[] = {{"meta", database->meta_, MakeSmallFamilyOptions()},

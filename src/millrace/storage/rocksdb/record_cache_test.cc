@@ -28,9 +28,9 @@ TEST(RecordCacheTest, StaysWithinItsBytesAndKeepsWhatIsUsed) {
   for (uint64_t first = 10; first < 5000; first += 10) {
     EXPECT_TRUE(cache.Find(Offset(0)).has_value());
     cache.Insert(RecordAt(first, 10));
-    EXPECT_LE(cache.byte_size(), 64U * 1024);
+    EXPECT_LE(cache.byte_size(), size_t{64} << 10);
   }
-  EXPECT_GT(cache.byte_size(), 64U * 1024 - 2 * one);
+  EXPECT_GT(cache.byte_size(), (size_t{64} << 10) - 2 * one);
   EXPECT_FALSE(cache.Find(Offset(10)).has_value());
   EXPECT_TRUE(cache.Find(Offset(4995)).has_value());
 }

@@ -149,8 +149,9 @@ void RocksDbBatch::AppendOutput(OutputRecord record) {
   const bool is_large = encoded_.size() > kRecordScratchKept;
   if (!is_part_ && !is_large) {
     records_.push_back(std::move(record));
+  } else {
+    record.batches.clear();  // the rows of a large record make room for its next copy
   }
-  record.batches.clear();  // the rows of a large record make room for its next copy
   const size_t in_batch = is_large ? kOutputPiece : encoded_.size();
   Reserve(in_batch);
   const rocksdb::Slice key_part(key);

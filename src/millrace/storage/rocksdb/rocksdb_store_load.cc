@@ -156,16 +156,16 @@ Status RocksDbStore::CreateFormat() {
 
 Status RocksDbStore::LoadRegistries() {
   const MutexLock lock(mu_);
-  MR_RETURN_IF_ERROR(ForEachMeta(*database_, kStateTablePrefix,
-                                 [&](std::string_view name, std::string_view value) {
-                                   const Result<uint32_t> id = DecodeNumber(value);
-                                   if (!id.ok()) {
-                                     return Explain(id.status(), "read a state table");
-                                   }
-                                   state_tables_.emplace(name, StateTableId(*id));
-                                   return Status::Ok();
-                                 }));
-  return ForEachMeta(*database_, kStreamPrefix, [&](std::string_view, std::string_view value) {
+  const auto add_state_table = [&](std::string_view name, std::string_view value) MR_REQUIRES(mu_) {
+    const Result<uint32_t> id = DecodeNumber(value);
+    if (!id.ok()) {
+      return Explain(id.status(), "read a state table");
+    }
+    state_tables_.emplace(name, StateTableId(*id));
+    return Status::Ok();
+  };
+  MR_RETURN_IF_ERROR(ForEachMeta(*database_, kStateTablePrefix, add_state_table));
+  const auto add_stream = [&](std::string_view, std::string_view value) MR_REQUIRES(mu_) {
     Result<StreamPtr> stream = DecodeStream(value);
     if (!stream.ok()) {
       return Explain(stream.status(), "read a stream");
@@ -174,7 +174,8 @@ Status RocksDbStore::LoadRegistries() {
     streams_[{(*stream)->id, (*stream)->schema_version}] = *stream;
     newest_streams_[(*stream)->name] = *stream;
     return Status::Ok();
-  });
+  };
+  return ForEachMeta(*database_, kStreamPrefix, add_stream);
 }
 
 Status RocksDbStore::LoadLog() {

@@ -24,7 +24,6 @@ namespace fs = std::filesystem;
 using std::chrono::steady_clock;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 constexpr auto kLong = std::chrono::seconds(30);
 
@@ -33,7 +32,7 @@ using RocksDbStoreTest = testing::StoreFixture;
 // ---- Directory, lock, format ----
 
 TEST_F(RocksDbStoreTest, DataDirIsForItsOwnerAlone) {
-  struct stat info;
+  struct stat info {};
   ASSERT_EQ(stat(dir_.path().c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0777, 0700U);
   ASSERT_EQ(stat((dir_.path() + "/rocksdb").c_str(), &info), 0);
