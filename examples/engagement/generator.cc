@@ -24,11 +24,11 @@
 #include <utility>
 #include <vector>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <libpq-fe.h>
 #include <poll.h>
 
+#include "connection.h"
 #include "dice.h"
 #include "options.h"
 
@@ -60,24 +60,6 @@ constexpr std::array<const char*, 5> kCountries = {"DE", "FR", "GB", "IN", "US"}
 volatile std::sig_atomic_t stop_requested = 0;
 
 void RequestStop(int /*signal*/) { stop_requested = 1; }
-
-struct ConnectionDeleter {
-  void operator()(PGconn* connection) const { PQfinish(connection); }
-};
-struct ResultDeleter {
-  void operator()(PGresult* result) const { PQclear(result); }
-};
-using Connection = std::unique_ptr<PGconn, ConnectionDeleter>;
-using Result = std::unique_ptr<PGresult, ResultDeleter>;
-
-std::string OneLine(const char* message) {
-  std::string text = message == nullptr ? "" : message;
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  while (!text.empty() && text.back() == ' ') {
-    text.pop_back();
-  }
-  return text;
-}
 
 enum class Outcome { kFine, kConnectionLost, kFailed };
 
@@ -143,18 +125,8 @@ class Generator {
   // An error of the server: whether it is worth a new connection.
   Outcome ServerFailed(std::string_view what, const PGresult* result) {
     error_ = fmt::format("{}: {}", what, OneLine(PQresultErrorMessage(result)));
-    if (PQstatus(connection_.get()) == CONNECTION_BAD) {
-      return Outcome::kConnectionLost;
-    }
-    const char* state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    const std::string_view code = state == nullptr ? "" : state;
-    // 57P: shutting down or starting; 40: deadlock or serialization; 08: connection; 53: resources.
-    for (const std::string_view prefix : {"57P", "40", "08", "53"}) {
-      if (code.substr(0, prefix.size()) == prefix) {
-        return Outcome::kConnectionLost;
-      }
-    }
-    return Outcome::kFailed;
+    const bool is_lost = PQstatus(connection_.get()) == CONNECTION_BAD || IsPassing(result);
+    return is_lost ? Outcome::kConnectionLost : Outcome::kFailed;
   }
 
   bool IsComplete() const {
@@ -703,47 +675,14 @@ class Generator {
 
 // NOLINTNEXTLINE(bugprone-exception-escape): CLI11 throws when an option is declared wrongly.
 int main(int argc, char** argv) {
-  Options options;
-  std::string mix = "90:8:2";
-  CLI::App app("Writes the engagement example's load into PostgreSQL.");
-  app.add_option("--url", options.url, "PostgreSQL's URL")->envname("DATABASE_URL")->required();
-  app.add_option("--rate", options.rate, "events a second; 0 is as fast as possible")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_option("--transaction-size", options.transaction_size, "events in a transaction")
-      ->check(CLI::Range(1, 10'000'000))
-      ->capture_default_str();
-  app.add_option("--mix", mix, "shares of inserts:updates:deletes")->capture_default_str();
-  app.add_option("--contents", options.contents, "content rows")
-      ->check(CLI::Range(0, 1'000'000))
-      ->capture_default_str();
-  app.add_option("--content-changes", options.content_changes, "content updates a second")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_option("--seed", options.seed, "decides every random choice")->capture_default_str();
-  app.add_option("--count", options.count, "end after this many events; 0 is never")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_option("--duration", options.duration, "end after this many seconds; 0 is never")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  app.add_flag("--async-commit", options.async_commit,
-               "do not wait for the disk at each commit; many small transactions are quicker");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+  int exit_code = 0;
+  std::optional<Options> options = ParseOptions(argc, argv, exit_code);
+  if (!options) {
+    return exit_code;
   }
-  const std::optional<Mix> parsed = ParseMix(mix);
-  if (!parsed) {
-    fmt::print(stderr, "error: --mix '{}' is not like 90:8:2 with a first share above 0\n", mix);
-    return 2;
-  }
-  options.mix = *parsed;
-
   struct sigaction action = {};
   action.sa_handler = RequestStop;
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGINT, &action, nullptr);
-  return Generator(std::move(options)).Run();
+  return Generator(*std::move(options)).Run();
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdio>
 #include <optional>
 #include <string>
 
@@ -27,18 +26,6 @@ struct Options {
   bool async_commit = false;
 };
 
-// `inserts:updates:deletes`; nothing if it is not that.
-inline std::optional<Mix> ParseMix(const std::string& text) {
-  Mix mix;
-  char end = 0;
-  const int fields =
-      std::sscanf(text.c_str(), "%d:%d:%d%c", &mix.inserts, &mix.updates, &mix.deletes, &end);
-  constexpr int kMaxShare = 1'000'000;
-  const auto is_share = [](int share) { return share >= 0 && share <= kMaxShare; };
-  if (fields != 3 || !is_share(mix.inserts) || !is_share(mix.updates) || !is_share(mix.deletes)) {
-    return std::nullopt;
-  }
-  // Without inserts there is nothing to update or delete in the end.
-  if (mix.inserts == 0) return std::nullopt;
-  return mix;
-}
+// The options of the command line. Nothing if the program ends here, having said why: with
+// `exit_code`.
+std::optional<Options> ParseOptions(int argc, char** argv, int& exit_code);
