@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "millrace/clients/postgres/quoting.h"
+#include "millrace/sources/postgres/catalog.h"
 #include "millrace/sources/postgres/postgres_source.h"
 #include "millrace/sources/postgres/slot_commands.h"
 #include "millrace/sources/postgres/testing/source_fixture.h"
@@ -521,6 +522,34 @@ TEST_F(SourceTest, AddedColumnsMakeANewerVersionOfTheTable) {
   EXPECT_EQ(table->version, version + 1);
   ASSERT_EQ(table->columns->size(), 2u);
   EXPECT_EQ(table->columns->at(1).name, "extra");
+}
+
+// Cases: 33.
+TEST_F(SourceTest, ACatalogHasTheColumnsOfItsMomentWhileOneIsDropped) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY, v int, w int)");
+  OpenAndSnapshot();
+  const auto reading = Connect();
+  const Result<Catalog> before = LoadCatalog(*reading, config_);
+  ASSERT_TRUE(before.ok()) << before.status().ToString();
+  ASSERT_EQ(before->tables.size(), 1u);
+  const auto altering = Connect();
+  Run(*altering, "BEGIN; ALTER TABLE $S.t DROP v");
+  // It commits once the catalog, whose snapshot is older, waits for the table's lock (16 and
+  // newer).
+  std::atomic<bool> is_read{false};
+  std::jthread commit([&] {
+    const auto looking = Connect();
+    while (!is_read && Run(*looking, "SELECT count(*) FROM pg_locks WHERE NOT granted") == "0") {
+    }
+    Run(*altering, "COMMIT");
+  });
+  const auto known = std::make_shared<const SourceTable>(before->tables[0].source);
+  const Result<CatalogMoment> moment = LoadMoment(*reading, config_, {known});
+  is_read = true;
+  commit.join();
+  ASSERT_TRUE(moment.ok()) << moment.status().ToString();
+  ASSERT_EQ(moment->tables.size(), 1u);
+  EXPECT_EQ(*moment->tables[0].source.table->columns, *known->table->columns);
 }
 
 TEST_F(SourceTest, BadRowsNameTableAndColumnAndNotTheValue) {

@@ -14,13 +14,22 @@ namespace {
 // Column lists and row filters came with 15.
 constexpr int kFirstWithFilters = 150000;
 
-// A row for each column, so that no name has to be taken out of an array's text.
+// A row for each column, so that no name has to be taken out of an array's text. Without a column
+// list the view has the columns of the table as it is by now (16 and newer, where it also waits for
+// an ALTER that is open), and not as this transaction's snapshot has them: there all columns of the
+// snapshot count, but for generated ones that the view does not have.
 constexpr std::string_view kFilteredSql = R"(
 SELECT c.oid, t.pubname, t.rowfilter, a.name, n.nspname || '.' || c.relname
 FROM pg_publication_tables t
 JOIN pg_namespace n ON n.nspname = t.schemaname
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
-LEFT JOIN LATERAL unnest(t.attnames) WITH ORDINALITY AS a(name, i) ON true
+LEFT JOIN LATERAL (
+  SELECT x.attname AS name, x.attnum AS i FROM pg_attribute x
+  WHERE x.attrelid = c.oid AND x.attnum > 0 AND NOT x.attisdropped
+    AND (x.attname = ANY (t.attnames) OR x.attgenerated = '' AND NOT EXISTS (
+      SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+      WHERE p.pubname = t.pubname AND r.prrelid = c.oid AND r.prattrs IS NOT NULL))
+) a ON true
 WHERE t.pubname IN ({}, {}) ORDER BY c.oid, t.pubname, a.i)";
 
 constexpr std::string_view kPlainSql = R"(
