@@ -237,9 +237,15 @@ TEST_F(ReadBesideTest, WritersDoNotDisturbIt) {
     const int until = batches_taken_ + 25;
     Stream([&] { return batches_taken_ >= until; });
     if (round == 1) {
-      Sql("TRUNCATE $S.b; INSERT INTO $S.b SELECT g, 'again ' || g, 'y' FROM generate_series(1, "
-          "900) "
-          "g");
+      // Beside the stream: a reader that holds the table goes on when it is polled.
+      std::atomic<bool> is_truncated{false};
+      std::jthread truncating([&] {
+        Run(*Connect(),
+            "TRUNCATE $S.b; INSERT INTO $S.b SELECT g, 'again ' || g, 'y' FROM "
+            "generate_series(1, 900) g");
+        is_truncated = true;
+      });
+      Stream([&] { return is_truncated.load(); });
     }
     source_.reset();  // it dies; what was taken whole is durable
     parts_.clear();
