@@ -247,5 +247,21 @@ TEST_F(LargeTransactionsTest, ASweepOfManyRowsIsCommittedInParts) {
   EXPECT_EQ(outputs.back(), "2.2 delete 20000 play -");
 }
 
+// The row's reading is left out for its change, which does not repeat the large value.
+TEST_F(LargeTransactionsTest, ASweepKeepsWhatAChangeLeftOut) {
+  const std::string wide(3'000, 'w');
+  Run({{Event(1, wide, 0)}, {Event(2, wide, 0)}}, 1);
+  Run({{As(ChangeOp::kReadAgainBegin, Event(0, "", 0))},
+       {As(ChangeOp::kUpdate, Event(1, "<toast>", 0))},
+       {As(ChangeOp::kReadAgainEnd, Event(0, "", 0))},
+       {As(ChangeOp::kUpdate, Event(1, "<toast>", 0))}},
+      1);
+  const std::vector<std::string> outputs = Outputs("enriched");
+  ASSERT_EQ(outputs.size(), 5U);
+  EXPECT_EQ(outputs[2], "3.1 upsert 1 " + wide + " -");
+  EXPECT_EQ(outputs[3], "4.1 delete 2 " + wide + " -");
+  EXPECT_EQ(outputs[4], "5.1 upsert 1 " + wide + " -");
+}
+
 }  // namespace
 }  // namespace millrace::pipeline::testing

@@ -112,7 +112,11 @@ Status TableState::AddChange(const Change& change) {
       if (keep_ == Keep::kWideRows && change.old_row == kNoRow &&
           !MayHoldOutOfLineValues(changes_->new_rows, change.new_row)) {
         // A narrow row needs no state. One that is left from when the row was wide does no harm: a
-        // row that grows wide again is sent whole.
+        // row that grows wide again is sent whole. What this one leaves out is in the state there
+        // is.
+        if (seen_ && seen_->is_active() && HasGap(change.new_row)) {
+          seen_->Show(KeyOf(changes_->new_rows, change.new_row, key_columns));
+        }
         break;
       }
       const std::string key = KeyOf(changes_->new_rows, change.new_row, key_columns);
@@ -130,6 +134,15 @@ Status TableState::AddChange(const Change& change) {
     }
   }
   return Status::Ok();
+}
+
+// The row lacks a value that did not change.
+bool TableState::HasGap(uint32_t new_row) const {
+  const std::vector<UnchangedToast>& gaps = changes_->unchanged_toast;
+  const auto found =
+      std::lower_bound(gaps.begin(), gaps.end(), new_row,
+                       [](const UnchangedToast& gap, uint32_t row) { return gap.new_row < row; });
+  return found != gaps.end() && found->new_row == new_row;
 }
 
 void TableState::AddVersion(std::string_view key, Version version) {

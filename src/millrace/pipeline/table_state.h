@@ -107,6 +107,7 @@ class TableState {
   Status EndReadAgain(uint32_t transaction);
   Status SaveSweep(BatchWriter& writer);
   void ForgetRows();
+  bool HasGap(uint32_t new_row) const;
   void AddVersion(std::string_view key, Version version);
   Status FillUnchangedToast();
   // Where each new_row with gaps finds the row before it: at an earlier new_row, or in the state.
