@@ -371,7 +371,8 @@ bool IsReadTheSame(const SourceTable& before, const SourceTable& after) {
 
 bool IsAsKnown(const SourceTable& known, const CatalogTable& now) {
   const auto table = std::make_shared<const SourceTable>(known);
-  return IsReadTheSame(known, *FollowCatalog(table, &now).table);
+  const SourceTablePtr next = FollowCatalog(table, &now).table;
+  return next->paused.empty() && IsReadTheSame(known, *next);
 }
 
 SourceTablePtr FollowReadAgain(const SourceTablePtr& known, const CatalogTable& now) {
