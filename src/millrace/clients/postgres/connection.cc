@@ -320,6 +320,11 @@ Status Connection::ConnectionFailure(std::string_view what) const {
                                  cause.empty() ? "the connection broke" : cause));
 }
 
+bool Connection::InTransaction() const {
+  const PGTransactionStatusType status = PQtransactionStatus(rep_->conn);
+  return status == PQTRANS_INTRANS || status == PQTRANS_INERROR;
+}
+
 Result<QueryResult> Connection::Exec(const std::string& sql, std::optional<milliseconds> wait) {
   const milliseconds longest = wait.value_or(answer_wait_);
   MR_RETURN_IF_ERROR(Send(sql));

@@ -94,6 +94,9 @@ class Connection {
   // A parameter that the server reports, such as server_encoding; empty if it does not.
   std::string_view ServerParameter(const char* name) const;
 
+  // A transaction is open, or has failed and was not rolled back.
+  bool InTransaction() const;
+
   // Runs one simple query, which may hold several statements, and returns the rows of the last.
   // kTimedOut if the server does not answer within `wait`; its outcome is then unknown.
   Result<QueryResult> Exec(const std::string& sql,

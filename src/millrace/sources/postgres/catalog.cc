@@ -437,7 +437,9 @@ Status LoadDetails(pg::Connection& connection, std::vector<Draft>& drafts) {
 
 }  // namespace
 
-Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConfig& config) {
+namespace {
+
+Result<Catalog> LoadAsOfSnapshot(pg::Connection& connection, const PostgresSourceConfig& config) {
   Catalog catalog;
   std::vector<Draft> drafts;
   MR_RETURN_IF_ERROR(FindTables(connection, config, drafts, catalog));
@@ -460,6 +462,19 @@ Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConf
     }
   }
   return catalog;
+}
+
+}  // namespace
+
+Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConfig& config) {
+  if (connection.InTransaction()) {
+    return LoadAsOfSnapshot(connection, config);
+  }
+  // A column that came between two statements would count as one that is not published.
+  MR_RETURN_IF_ERROR(connection.Exec("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").status());
+  Result<Catalog> catalog = LoadAsOfSnapshot(connection, config);
+  const Status ended = connection.Exec(catalog.ok() ? "COMMIT" : "ROLLBACK").status();
+  return catalog.ok() && !ended.ok() ? Result<Catalog>(ended) : std::move(catalog);
 }
 
 Result<std::set<std::string>> ListTables(pg::Connection& connection,

@@ -64,6 +64,9 @@ struct Catalog {
 // matched.
 //
 // With config.discover a pattern may match nothing.
+//
+// All of it is as of one snapshot: that of the transaction that is open, which is REPEATABLE READ,
+// or one of its own.
 Result<Catalog> LoadCatalog(pg::Connection& connection, const PostgresSourceConfig& config);
 
 // The full names of what LoadCatalog() would look at.

@@ -552,6 +552,30 @@ TEST_F(SourceTest, ACatalogHasTheColumnsOfItsMomentWhileOneIsDropped) {
   EXPECT_EQ(*moment->tables[0].source.table->columns, *known->table->columns);
 }
 
+TEST_F(SourceTest, ACatalogIsOfOneMomentWhileAColumnIsAdded) {
+  Sql("CREATE TABLE $S.t (id int PRIMARY KEY, v int)");
+  OpenAndSnapshot();
+  const auto reading = Connect();
+  const auto altering = Connect();
+  Run(*altering, "BEGIN; ALTER TABLE $S.t ADD w int");
+  // It commits between two statements of the catalog where one of them waits (16 and newer).
+  std::atomic<bool> is_read{false};
+  std::jthread commit([&] {
+    const auto looking = Connect();
+    while (!is_read && Run(*looking, "SELECT count(*) FROM pg_locks WHERE NOT granted") == "0") {
+    }
+    Run(*altering, "COMMIT");
+  });
+  const Result<Catalog> catalog = LoadCatalog(*reading, config_);
+  is_read = true;
+  commit.join();
+  ASSERT_TRUE(catalog.ok()) << catalog.status().ToString();
+  ASSERT_EQ(catalog->tables.size(), 1u);
+  // A number that has no column counts as one that is not published.
+  const SourceTable& table = catalog->tables[0].source;
+  EXPECT_EQ(table.attnum_max, table.columns.back().attnum);
+}
+
 TEST_F(SourceTest, BadRowsNameTableAndColumnAndNotTheValue) {
   Sql("CREATE TABLE $S.t (id int PRIMARY KEY, at timestamp)");
   OpenAndSnapshot();
