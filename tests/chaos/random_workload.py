@@ -383,7 +383,8 @@ def run(mirror, seconds, seed, sessions=4, ddl=None):
     committed = sum(worker.committed for worker in workers)
     print(f"{committed} transactions, {disturbances} disturbances", flush=True)
     mirror.wait(lambda: "Streaming" in mirror.log_since_start(), "the stream begins", 60)
-    check_mirrors(mirror, 60)
+    # What a busy machine could not keep up with is still to come.
+    check_mirrors(mirror, max(60, seconds / 2))
     rows = {table: len(mirror.rows(table, "1")) for table in mirror.tables}
     print(f"mirrors equal: {rows}", flush=True)
     return committed, disturbances
