@@ -93,6 +93,7 @@ struct OutputRecord {
   Offset end;
   SourcePosition position;  // of the source, once this micro-batch is durable
   std::vector<OutputBatchPtr> batches;
+  std::string sink = {};  // the only one that it is for; empty: each that takes its streams
 };
 
 }  // namespace millrace

@@ -34,7 +34,7 @@ struct Head {
   uint8_t format;
   uint8_t codec;
   uint8_t epoch;
-  uint16_t reserved;
+  uint16_t flags;
   uint64_t first;
   uint64_t end;
   uint64_t end_lsn;
@@ -42,6 +42,9 @@ struct Head {
 };
 static_assert(sizeof(Head) == 40);
 constexpr size_t kHeadSize = sizeof(Head) + sizeof(uint32_t);  // with the checksum behind it
+
+// Flags of a record.
+constexpr uint16_t kIsForOneSink = 1;
 
 // Flags of a column.
 constexpr uint8_t kHasValidity = 1;
@@ -212,7 +215,7 @@ Result<Head> ReadHead(std::string_view bytes) {
         fmt::format("a record of the output log has format {}; this version reads up to {}",
                     head.format, kRecordFormat));
   }
-  if (head.format != kRecordFormat || head.reserved != 0 ||
+  if (head.format != kRecordFormat || head.flags > kIsForOneSink ||
       head.codec > static_cast<uint8_t>(Codec::kLz4)) {
     return Damaged("its head has an unknown format, codec or flag");
   }
@@ -441,6 +444,9 @@ Status EncodeOutputRecord(const OutputRecord& record, RecordCompression compress
   Buffer& plain = scratch.record;
   plain.Clear();
   plain.Extend(kHeadSize);
+  if (!record.sink.empty()) {
+    AppendLengthPrefixed(plain, record.sink);
+  }
   AppendVarint(plain, record.batches.size());
   uint64_t at = record.first.value();
   for (const OutputBatchPtr& batch : record.batches) {
@@ -460,6 +466,7 @@ Status EncodeOutputRecord(const OutputRecord& record, RecordCompression compress
   std::memcpy(head.magic, kMagic, sizeof(kMagic));
   head.format = kRecordFormat;
   head.epoch = record.position.epoch.value();
+  head.flags = record.sink.empty() ? 0 : kIsForOneSink;
   head.first = record.first.value();
   head.end = record.end.value();
   head.end_lsn = record.position.end_lsn.value();
@@ -494,8 +501,14 @@ Result<OutputRecord> DecodeOutputRecord(std::string_view bytes, const StreamReso
   Buffer memory;
   MR_ASSIGN_OR_RETURN(const std::string_view payload, ReadPayload(head, stored, memory));
   ByteReader reader(payload);
-  MR_ASSIGN_OR_RETURN(const uint64_t batches, reader.ReadVarint());
   OutputRecord record;
+  if ((head.flags & kIsForOneSink) != 0) {
+    MR_ASSIGN_OR_RETURN(record.sink, reader.ReadLengthPrefixed());
+    if (record.sink.empty()) {
+      return Damaged("the sink that it is for has no name");
+    }
+  }
+  MR_ASSIGN_OR_RETURN(const uint64_t batches, reader.ReadVarint());
   record.first = Offset(head.first);
   record.position = {Epoch(head.epoch), Lsn(head.end_lsn)};
   uint64_t at = head.first;

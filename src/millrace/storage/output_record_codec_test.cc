@@ -53,6 +53,17 @@ OutputRecord MixedRecord(size_t rows) {
   return record;
 }
 
+TEST(OutputRecordCodecTest, ARecordMayBeForOneSink) {
+  OutputRecord record = MixedRecord(2);
+  record.sink = "warehouse";
+  for (const RecordCompression compression : {RecordCompression::kNone, RecordCompression::kLz4}) {
+    const Result<OutputRecord> decoded = DecodeOutputRecord(Encode(record, compression), Resolve);
+    ASSERT_TRUE(decoded.ok()) << decoded.status().ToString();
+    EXPECT_EQ(decoded->sink, "warehouse");
+    EXPECT_TRUE(SameRecord(*decoded, record));
+  }
+}
+
 TEST(OutputRecordCodecTest, RecordsRoundTrip) {
   const size_t row_counts[] = {1, 7, 8, 63, 64, 65, 1000};
   for (const RecordCompression compression : {RecordCompression::kNone, RecordCompression::kLz4}) {

@@ -17,6 +17,7 @@
 #include "millrace/model/position.h"
 #include "millrace/model/source_state.h"
 #include "millrace/model/stream.h"
+#include "millrace/storage/dead_letter.h"
 
 namespace millrace::storage {
 
@@ -48,6 +49,8 @@ class StoreBatch {
   // REQUIRES: record.first is the end of the log plus what this batch has appended. Rows become
   // readable by sinks at the commit, for parts at the last one's.
   virtual void AppendOutput(OutputRecord record) = 0;
+  // Changes a letter: with it in the log again, in the same write.
+  virtual void PutDeadLetter(const DeadLetter& letter) = 0;
   // REQUIRES for both: not a part, or the last.
   virtual void SetPosition(SourcePosition position) = 0;
   virtual void SetNote(const SourceNote& note) = 0;
@@ -75,8 +78,9 @@ class StateCursor {
   virtual Status status() const = 0;
 };
 
-// Store keeps everything that survives a restart: state rows, the output log, source position and
-// delivery states. One Store a data_dir, held by a lock file for the life of the process.
+// Store keeps everything that survives a restart: state rows, the output log, dead letters, source
+// position and delivery states. One Store a data_dir, held by a lock file for the life of the
+// process.
 //
 // Threads: any thread may call any method, but state is read, and Commit() and DropParts() are
 // called, by the engine thread only.
@@ -159,6 +163,16 @@ class Store {
   virtual Result<DeliveryState> LoadDelivery(std::string_view sink) = 0;
   // Replaces it. With `sync` it is durable when the call returns.
   virtual Status SaveDelivery(std::string_view sink, const DeliveryState& state, bool sync) = 0;
+
+  // Gives the ids of new letters; none is given twice, also not after a crash.
+  virtual DeadLetterId NextDeadLetter() = 0;
+  // Durable when it returns.
+  virtual Status ChangeDeadLetters(const DeadLetterChanges& changes) = 0;
+  // Letters behind `after` by id, at most `limit`.
+  virtual Result<std::vector<DeadLetter>> ReadDeadLetters(DeadLetterId after, size_t limit) = 0;
+  // The row of a letter, at the offset where it was refused. kNotFound if there is no such letter.
+  virtual Result<OutputRecord> ReadDeadLetterRow(DeadLetterId id) = 0;
+  virtual Result<std::vector<LeftOutRow>> ReadLeftOutRows() = 0;
 };
 
 }  // namespace millrace::storage

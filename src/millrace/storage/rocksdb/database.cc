@@ -155,7 +155,8 @@ Result<std::unique_ptr<Database>> Database::Open(const OpenOptions& options) {
                {"state", database->state_, MakeStateFamilyOptions(options, cache)},
                {"pending", database->pending_, MakePendingFamilyOptions(options, cache)},
                {"output", database->output_, MakeOutputFamilyOptions(options)},
-               {"delivery", database->delivery_, MakeSmallFamilyOptions()}};
+               {"delivery", database->delivery_, MakeSmallFamilyOptions()},
+               {"dead_letter", database->dead_letter_, MakeDeadLetterFamilyOptions()}};
   std::vector<rocksdb::ColumnFamilyDescriptor> families;
   families.emplace_back(rocksdb::kDefaultColumnFamilyName, MakeSmallFamilyOptions());
   for (const auto& [name, handle, family] : known) {
@@ -199,7 +200,7 @@ Status Database::FlushAfter(size_t bytes) {
   if (bytes < kLargeWrite) {
     return Status::Ok();
   }
-  for (rocksdb::ColumnFamilyHandle* family : {output_, state_, pending_}) {
+  for (rocksdb::ColumnFamilyHandle* family : {output_, state_, pending_, dead_letter_}) {
     uint64_t held = 0;
     if (db_->GetIntProperty(family, rocksdb::DB::Properties::kCurSizeAllMemTables, &held) &&
         held >= kLargeWrite) {

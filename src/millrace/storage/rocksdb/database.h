@@ -35,6 +35,7 @@ class Database {
   rocksdb::ColumnFamilyHandle* pending() { return pending_; }
   rocksdb::ColumnFamilyHandle* output() { return output_; }
   rocksdb::ColumnFamilyHandle* delivery() { return delivery_; }
+  rocksdb::ColumnFamilyHandle* dead_letter() { return dead_letter_; }
   // A column family that this version does not know; empty if there is none.
   const std::string& unknown_family() const { return unknown_family_; }
   const std::string& data_dir() const { return data_dir_; }
@@ -67,6 +68,7 @@ class Database {
   rocksdb::ColumnFamilyHandle* pending_ = nullptr;
   rocksdb::ColumnFamilyHandle* output_ = nullptr;
   rocksdb::ColumnFamilyHandle* delivery_ = nullptr;
+  rocksdb::ColumnFamilyHandle* dead_letter_ = nullptr;
   std::string unknown_family_;
 };
 

@@ -59,6 +59,14 @@ rocksdb::ColumnFamilyOptions MakeSmallFamilyOptions() {
   return family;
 }
 
+rocksdb::ColumnFamilyOptions MakeDeadLetterFamilyOptions() {
+  rocksdb::ColumnFamilyOptions family = MakeSmallFamilyOptions();
+  family.enable_blob_files = true;  // as state rows
+  family.min_blob_size = 4 * kMiB;
+  family.enable_blob_garbage_collection = true;
+  return family;
+}
+
 std::shared_ptr<rocksdb::Cache> MakeStateCache(const OpenOptions& options) {
   return rocksdb::NewLRUCache(options.cache_bytes, -1, /*strict_capacity_limit=*/false,
                               /*high_pri_pool_ratio=*/0.5);

@@ -14,6 +14,8 @@ namespace millrace::storage {
 rocksdb::DBOptions MakeDbOptions(const OpenOptions& options);
 // Few and small values, read when the store opens.
 rocksdb::ColumnFamilyOptions MakeSmallFamilyOptions();
+// Dead letters and their rows, which may be large.
+rocksdb::ColumnFamilyOptions MakeDeadLetterFamilyOptions();
 // Blocks of state rows.
 std::shared_ptr<rocksdb::Cache> MakeStateCache(const OpenOptions& options);
 // State rows: read by key, mostly one that was used lately or one that is not there.

@@ -162,6 +162,20 @@ Result<OutputPlace> DecodeOutputKey(std::string_view key) {
   return AllRead(reader, place);
 }
 
+std::string DeadLetterKey(char prefix, uint64_t number, std::string_view sink) {
+  std::string key(1, prefix);
+  AppendBigEndian(key, number);
+  key.append(sink);
+  return key;
+}
+
+Result<std::pair<uint64_t, std::string_view>> DecodeDeadLetterKey(std::string_view key) {
+  ByteReader reader(key);
+  MR_RETURN_IF_ERROR(reader.ReadBytes(1).status());
+  MR_ASSIGN_OR_RETURN(const uint64_t number, reader.ReadBigEndian<uint64_t>());
+  return std::make_pair(number, key.substr(key.size() - reader.remaining()));
+}
+
 void AppendStateKeyPrefix(std::string& to, uint32_t table) { AppendBigEndian(to, table); }
 
 std::string StateKeyPrefix(uint32_t table) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "millrace/common/result.h"
 #include "millrace/common/strong_id.h"
@@ -13,7 +14,8 @@
 
 namespace millrace::storage {
 
-// Keys and values of the column families meta, state, pending, output and delivery; their format is
+// Keys and values of the column families meta, state, pending, output, delivery and
+// dead_letter; their format is
 // docs/formats/data_dir.md and docs/formats/delivery_plan.md. Pure functions.
 
 inline constexpr uint32_t kDataDirFormat = 1;
@@ -29,6 +31,7 @@ inline constexpr std::string_view kOutputEndKey = "output_end";
 inline constexpr std::string_view kStateTablePrefix = "state_table/";
 inline constexpr std::string_view kStreamPrefix = "stream/";
 inline constexpr std::string_view kNotePrefix = "note/";
+inline constexpr std::string_view kDeadLetterEndKey = "dead_letter_end";
 
 // Whether a slot is about to be made, or was.
 inline constexpr uint32_t kSlotPending = 1;
@@ -82,6 +85,15 @@ struct OutputPlace {
 };
 std::string OutputKey(Offset first, uint32_t piece = 0);
 Result<OutputPlace> DecodeOutputKey(std::string_view key);
+
+// The dead_letter family: a letter, its row, and a row that a sink is not offered. Behind the first
+// byte stands a big-endian id or offset, behind that the sink.
+inline constexpr char kLetterPrefix = 'l';
+inline constexpr char kLetterRowPrefix = 'r';
+inline constexpr char kLeftOutPrefix = 'x';
+std::string DeadLetterKey(char prefix, uint64_t number, std::string_view sink = "");
+// The number, and the sink, of a key.
+Result<std::pair<uint64_t, std::string_view>> DecodeDeadLetterKey(std::string_view key);
 
 // What stands in front of every key of a state table: its id, big-endian.
 inline constexpr size_t kStateKeyPrefix = 4;

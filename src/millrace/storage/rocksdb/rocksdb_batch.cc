@@ -199,6 +199,12 @@ std::unique_ptr<rocksdb::WriteBatch> RocksDbBatch::TakeRest() {
   return pieces->Count() == 0 ? nullptr : std::move(pieces);
 }
 
+void RocksDbBatch::PutDeadLetter(const DeadLetter& letter) {
+  MR_CHECK(!is_part_);
+  Check(batch_.Put(database_.dead_letter(), DeadLetterKey(kLetterPrefix, letter.id.value()),
+                   EncodeDeadLetter(letter)));
+}
+
 void RocksDbBatch::SetPosition(SourcePosition position) { position_ = position; }
 
 void RocksDbBatch::SetNote(const SourceNote& note) { Check(PutNote(database_, note, batch_)); }

@@ -34,6 +34,7 @@ class RocksDbBatch final : public StoreBatch {
   void DeleteState(StateTableId table, std::string_view key) override;
   void ClearState(StateTableId table) override;
   void AppendOutput(OutputRecord record) override;
+  void PutDeadLetter(const DeadLetter& letter) override;
   void SetPosition(SourcePosition position) override;
   void SetNote(const SourceNote& note) override;
   size_t byte_size() const override { return batch_.GetDataSize() + rest_bytes_; }

@@ -58,12 +58,18 @@ class RocksDbStore final : public Store {
   uint64_t OutputLogBytes() const override;
   Result<DeliveryState> LoadDelivery(std::string_view sink) override;
   Status SaveDelivery(std::string_view sink, const DeliveryState& state, bool sync) override;
+  DeadLetterId NextDeadLetter() override;
+  Status ChangeDeadLetters(const DeadLetterChanges& changes) override;
+  Result<std::vector<DeadLetter>> ReadDeadLetters(DeadLetterId after, size_t limit) override;
+  Result<OutputRecord> ReadDeadLetterRow(DeadLetterId id) override;
+  Result<std::vector<LeftOutRow>> ReadLeftOutRows() override;
 
  private:
   Status CheckFormat();
   Status CreateFormat();
   Status LoadRegistries();
   Status LoadLog();
+  Status LoadDeadLetterEnd();
   // At the beginning of the last record that begins at `offset` or before; without an offset, of
   // the newest. At a later piece where a truncation has dropped the beginning.
   Result<std::unique_ptr<rocksdb::Iterator>> SeekRecord(std::optional<Offset> offset,
@@ -116,6 +122,7 @@ class RocksDbStore final : public Store {
   LogPoint log_end_ MR_GUARDED_BY(mu_);
   PartsMark parts_ MR_GUARDED_BY(mu_);
   std::set<uint32_t> cleared_ MR_GUARDED_BY(mu_);  // tables of which pending has all rows
+  DeadLetterId dead_letter_end_ MR_GUARDED_BY(mu_) = DeadLetterId(1);  // that the next one gets
   std::map<std::string, StateTableId, std::less<>> state_tables_ MR_GUARDED_BY(mu_);
   std::map<std::pair<StreamId, SchemaVersion>, StreamPtr> streams_ MR_GUARDED_BY(mu_);
   std::map<std::string, StreamPtr, std::less<>> newest_streams_ MR_GUARDED_BY(mu_);

@@ -42,8 +42,9 @@ Status ForEachMeta(Database& database, std::string_view prefix,
 }
 
 Result<bool> IsEmpty(Database& database) {
-  for (rocksdb::ColumnFamilyHandle* family : {database.meta(), database.state(), database.pending(),
-                                              database.output(), database.delivery()}) {
+  for (rocksdb::ColumnFamilyHandle* family :
+       {database.meta(), database.state(), database.pending(), database.output(),
+        database.delivery(), database.dead_letter()}) {
     const std::unique_ptr<rocksdb::Iterator> at(
         database.db().NewIterator(rocksdb::ReadOptions(), family));
     at->SeekToFirst();
@@ -108,6 +109,7 @@ Status RocksDbStore::Load() {
   MR_RETURN_IF_ERROR(CheckFormat());
   MR_RETURN_IF_ERROR(LoadRegistries());
   MR_RETURN_IF_ERROR(LoadLog());
+  MR_RETURN_IF_ERROR(LoadDeadLetterEnd());
   return LoadParts();
 }
 
