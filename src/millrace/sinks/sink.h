@@ -48,6 +48,13 @@ struct SinkPosition {
   std::optional<Offset> pending_end;
 };
 
+// What a delivery did not bring into the target because the target cannot hold it.
+struct RefusedRows {
+  std::map<Offset, std::string> rows;  // with one sentence why, without the row's values
+  // The other rows and the position are there; otherwise nothing is.
+  bool is_rest_delivered = false;
+};
+
 // Keeps a sink's plan durably in data_dir, for targets that cannot keep a position with the data.
 class DeliveryLog {
  public:
@@ -99,9 +106,16 @@ class Sink {
   }
 
   // Delivers `batch` as one unit, in row order, and returns when it is durable in the target
-  // together with the position batch.end. Soon after `stop` it returns kCancelled.
-  // REQUIRES: batch.first is the position; batch.end is pending_end where there is one.
+  // together with the position batch.end. Soon after `stop` it returns kCancelled. After another
+  // failure TakeRefused() says whether rows of it are the reason.
+  // REQUIRES: batch.first is the position; batch.end is pending_end where there is one. A batch
+  // that is offered again, after a failure or a restart, has the same rows but for those that were
+  // refused.
   virtual Status Deliver(const DeliveryBatch& batch, std::stop_token stop) = 0;
+
+  // The rows of the last batch for which Deliver() failed; none if it failed for another reason.
+  // Once a call: they are empty behind it.
+  virtual RefusedRows TakeRefused() { return {}; }
 
   // Reads the position from the target: tells an idle sink that the target is alive and has not
   // lost what it had acknowledged.
@@ -117,6 +131,8 @@ struct StreamUse {
   // Columns besides the key by which the sink addresses a row: sorting keys, templates, message
   // keys. The engine keeps their values so that a delete can carry them.
   std::vector<std::string> address_columns;
+  // Sets of columns by which the target keeps the newest row only, besides the stream's key.
+  std::vector<std::vector<std::string>> newest_by;
 };
 
 // What a Sink is made with; all of it outlives the Sink.

@@ -200,6 +200,7 @@ Status ClickHouseSink::Deliver(const DeliveryBatch& batch, std::stop_token stop)
                                 Range(batch.first, batch.end),
                                 position_.value_or(Offset()).value()));
   }
+  // Rows are refused before anything is planned: an open plan has none.
   MR_ASSIGN_OR_RETURN(const std::vector<Block> blocks, MakeBlocks(batch));
   const DeliveryPlan plan = MakePlan(batch, blocks);
   const bool is_repeat = plan_.has_value();
@@ -223,9 +224,10 @@ Status ClickHouseSink::Deliver(const DeliveryBatch& batch, std::stop_token stop)
   return Status::Ok();
 }
 
-Result<std::vector<ClickHouseSink::Block>> ClickHouseSink::MakeBlocks(
-    const DeliveryBatch& batch) const {
+Result<std::vector<ClickHouseSink::Block>> ClickHouseSink::MakeBlocks(const DeliveryBatch& batch) {
   std::vector<Block> blocks;
+  Status failure;
+  refused_ = {};
   for (size_t i = 0; i < options_.tables.size(); ++i) {
     const TableOptions& options = options_.tables[i];
     Block block;
@@ -252,8 +254,17 @@ Result<std::vector<ClickHouseSink::Block>> ClickHouseSink::MakeBlocks(
     }
     block.encoder =
         std::make_unique<NativeEncoder>(need.stream, need.as_string, need.stream->out_of_range);
-    MR_RETURN_IF_ERROR(block.encoder->Encode(block.slices, block.bytes));
+    const Status encoded = block.encoder->Encode(block.slices, block.bytes);
+    if (encoded.code() == Code::kInvalidArgument) {
+      refused_.rows.merge(block.encoder->FindRefused(block.slices));
+      failure = failure.ok() ? encoded : failure;
+      continue;
+    }
+    MR_RETURN_IF_ERROR(encoded);
     blocks.push_back(std::move(block));
+  }
+  if (!failure.ok()) {
+    return failure;
   }
   return blocks;
 }

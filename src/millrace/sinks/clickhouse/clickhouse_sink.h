@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "millrace/common/buffer.h"
@@ -54,6 +55,7 @@ class ClickHouseSink : public Sink {
   Result<SinkPosition> Open(std::stop_token stop) override;
   Status Prepare(const StreamPtr& stream, std::stop_token stop) override;
   Status Deliver(const DeliveryBatch& batch, std::stop_token stop) override;
+  RefusedRows TakeRefused() override { return std::exchange(refused_, {}); }
   Result<std::optional<Offset>> ReadPosition() override;
   void Close() override;
 
@@ -79,7 +81,8 @@ class ClickHouseSink : public Sink {
   // made again byte for byte, else the newest.
   Result<StreamPtr> StreamOf(const TableOptions& table) const;
   PrepareOptions MakePrepareOptions() const;
-  Result<std::vector<Block>> MakeBlocks(const DeliveryBatch& batch) const;
+  // With rows that ClickHouse cannot hold kInvalidArgument, and all of them in refused_.
+  Result<std::vector<Block>> MakeBlocks(const DeliveryBatch& batch);
   DeliveryPlan MakePlan(const DeliveryBatch& batch, const std::vector<Block>& blocks) const;
   // Sends every block, or what is missing of it.
   Status InsertAll(const std::vector<Block>& blocks, bool is_repeat, std::stop_token stop);
@@ -105,6 +108,7 @@ class ClickHouseSink : public Sink {
   std::vector<PreparedTable> prepared_;  // the same
   std::optional<Offset> position_;
   std::optional<DeliveryPlan> plan_;  // open: its outcome is unknown
+  RefusedRows refused_;
 };
 
 }  // namespace millrace::sinks::clickhouse

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <optional>
 #include <unordered_map>
@@ -346,9 +347,7 @@ Status NativeEncoder::Encode(std::span<const OutputSlice> slices, NativeBlock& b
   for (size_t i = 0; i < columns_.size(); ++i) {
     AppendLengthPrefixed(to, columns_[i].name);
     AppendLengthPrefixed(to, columns_[i].type);
-    MR_RETURN_IF_ERROR(
-        EncodeColumn(i, slices, block)
-            .WithContext(fmt::format("stream '{}', column '{}'", stream_->name, columns_[i].name)));
+    MR_RETURN_IF_ERROR(EncodeColumn(i, slices, block));
   }
   EncodeMetadata(slices, to);
   return Status::Ok();
@@ -382,9 +381,9 @@ Result<NativeEncoder::SliceColumn> NativeEncoder::FindSliceColumn(size_t index,
     found.may_be_null = true;
   } else {
     return FailedPrecondition(fmt::format(
-        "rows of an older version of the stream hold {}, which does not widen to {}; rebuild "
-        "what the sink holds in a new data_dir",
-        values.type().ToString(), type.ToString()));
+        "stream '{}', column '{}': rows of an older version of the stream hold {}, which does not "
+        "widen to {}; rebuild what the sink holds in a new data_dir",
+        stream_->name, column.name, values.type().ToString(), type.ToString()));
   }
   if (found.converted) {
     found.column = found.converted.get();
@@ -399,34 +398,57 @@ Result<NativeEncoder::SliceColumn> NativeEncoder::FindSliceColumn(size_t index,
   return found;
 }
 
-Status NativeEncoder::CheckValues(size_t index, const OutputSlice& slice,
-                                  const SliceColumn& values) const {
+std::optional<NativeEncoder::BadValue> NativeEncoder::FindBadValue(size_t index,
+                                                                   const OutputSlice& slice,
+                                                                   const SliceColumn& values,
+                                                                   size_t begin) const {
   const BlockColumn& column = columns_[index];
   const OutputBatch& batch = *slice.batch;
-  const size_t begin = values.begin;
-  const size_t end = begin + slice.row_count();
-  const auto offset_of = [&](size_t row) {
-    return batch.first_offset.value() + slice.begin + (row - begin);
+  const size_t first = values.begin + (begin - slice.begin);
+  const size_t end = values.begin + slice.row_count();
+  const auto row_of = [&](size_t at) { return slice.begin + (at - values.begin); };
+  const auto describe = [&](size_t at, std::string_view what) {
+    return BadValue{row_of(at), fmt::format("stream '{}', column '{}': the value at output offset "
+                                            "{} {}",
+                                            stream_->name, column.name,
+                                            batch.first_offset.value() + row_of(at), what)};
   };
-  if (!column.as_string) {
-    if (const auto row = FindOutOfRange(*values.column, begin, end)) {
-      return InvalidArgument(
-          fmt::format("the value at output offset {} {}; set out_of_range on the stream or `as: "
-                      "{{{}: string}}` "
-                      "on the table",
-                      offset_of(*row), OutOfRangeReason(values.column->type()), column.name));
-    }
+  std::optional<BadValue> bad;
+  if (const auto at =
+          column.as_string ? std::nullopt : FindOutOfRange(*values.column, first, end)) {
+    bad = describe(*at, fmt::format("{}; set out_of_range on the stream or `as: {{{}: string}}` on "
+                                    "the table",
+                                    OutOfRangeReason(values.column->type()), column.name));
   }
   if (column.may_be_null || values.may_be_null || !values.column->has_nulls()) {
-    return Status::Ok();
+    return bad;
   }
-  for (size_t row = begin; row < end; ++row) {
-    if (values.column->IsNull(row) && !IsTombstone(batch.ops[slice.begin + (row - begin)])) {
-      return InvalidArgument(fmt::format(
-          "the value at output offset {} is NULL in a column that holds no NULL", offset_of(row)));
+  for (size_t at = first; at < end && (!bad || row_of(at) < bad->row); ++at) {
+    if (values.column->IsNull(at) && !IsTombstone(batch.ops[row_of(at)])) {
+      return describe(at, "is NULL in a column that holds no NULL");
     }
   }
-  return Status::Ok();
+  return bad;
+}
+
+std::map<Offset, std::string> NativeEncoder::FindRefused(
+    std::span<const OutputSlice> slices) const {
+  std::map<Offset, std::string> refused;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    for (const OutputSlice& slice : slices) {
+      const Result<SliceColumn> values = FindSliceColumn(i, slice);
+      for (size_t begin = slice.begin; values.ok() && begin < slice.end;) {
+        std::optional<BadValue> bad = FindBadValue(i, slice, *values, begin);
+        if (!bad) {
+          break;
+        }
+        begin = bad->row + 1;
+        refused.emplace(Offset(slice.batch->first_offset.value() + bad->row),
+                        std::move(bad->reason));
+      }
+    }
+  }
+  return refused;
 }
 
 Status NativeEncoder::EncodeColumn(size_t index, std::span<const OutputSlice> slices,
@@ -441,7 +463,9 @@ Status NativeEncoder::EncodeColumn(size_t index, std::span<const OutputSlice> sl
   bool is_all_text = true;
   for (const OutputSlice& slice : slices) {
     MR_ASSIGN_OR_RETURN(SliceColumn found, FindSliceColumn(index, slice));
-    MR_RETURN_IF_ERROR(CheckValues(index, slice, found));
+    if (std::optional<BadValue> bad = FindBadValue(index, slice, found, slice.begin)) [[unlikely]] {
+      return InvalidArgument(std::move(bad->reason));
+    }
     is_all_text = is_all_text && found.column->type().is_varlen();
     runs.push_back({found.column, found.begin, found.begin + slice.row_count(),
                     /*outlives_block=*/found.converted == nullptr});

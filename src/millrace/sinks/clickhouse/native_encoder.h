@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -61,6 +63,9 @@ class NativeEncoder {
   // After an error what is in `to` means nothing.
   Status Encode(std::span<const OutputSlice> slices, NativeBlock& to) const;
 
+  // Every row of `slices` for which Encode() fails with kInvalidArgument.
+  std::map<Offset, std::string> FindRefused(std::span<const OutputSlice> slices) const;
+
   // "`a`, `b`, ...": the columns of the block, for the INSERT statement.
   const std::string& column_list() const { return column_list_; }
   // Names and types of the columns: what the bytes depend on besides the rows.
@@ -85,7 +90,13 @@ class NativeEncoder {
   };
 
   Result<SliceColumn> FindSliceColumn(size_t index, const OutputSlice& slice) const;
-  Status CheckValues(size_t index, const OutputSlice& slice, const SliceColumn& values) const;
+  // The first row of `slice`, from `begin` on, whose value ClickHouse cannot hold, and why.
+  struct BadValue {
+    size_t row;
+    std::string reason;
+  };
+  std::optional<BadValue> FindBadValue(size_t index, const OutputSlice& slice,
+                                       const SliceColumn& values, size_t begin) const;
   Status EncodeColumn(size_t index, std::span<const OutputSlice> slices, NativeBlock& to) const;
   void EncodeMetadata(std::span<const OutputSlice> slices, Buffer& to) const;
 

@@ -199,10 +199,13 @@ Status KafkaSink::ProduceSlice(const OutputSlice& slice, Target& target,
     const size_t bytes =
         message.value.size() + (message.key ? message.key->size() : 0) + kMessageOverhead;
     if (bytes > target.message_bytes_max) {
-      return InvalidArgument(fmt::format(
-          "stream '{}': a row is a message of {} bytes, topic '{}' takes at most {}: raise its "
-          "max.message.bytes, or treat it as a bad row",
-          batch.stream->name, bytes, target.encoder.entry().topic, target.message_bytes_max));
+      refused_.rows.emplace(
+          Offset(batch.first_offset.value() + row),
+          fmt::format("stream '{}': a row is a message of {} bytes, topic '{}' takes at most {}: "
+                      "raise its max.message.bytes",
+                      batch.stream->name, bytes, target.encoder.entry().topic,
+                      target.message_bytes_max));
+      continue;
     }
     MR_RETURN_IF_ERROR(producer_->Produce(target.topic, message.key, message.value, stop));
     if (message.needs_tombstone) {
@@ -216,6 +219,7 @@ Status KafkaSink::Deliver(const DeliveryBatch& batch, std::stop_token stop) {
   if (producer_ == nullptr) {
     return Unavailable("the connection to Kafka is closed");
   }
+  refused_ = {};
   const auto produce = [&]() -> Status {
     for (const OutputSlice& slice : batch.slices) {
       for (Target& target : targets_) {
@@ -223,6 +227,9 @@ Status KafkaSink::Deliver(const DeliveryBatch& batch, std::stop_token stop) {
           MR_RETURN_IF_ERROR(ProduceSlice(slice, target, stop));
         }
       }
+    }
+    if (!refused_.rows.empty()) {
+      return InvalidArgument(refused_.rows.begin()->second);
     }
     return producer_->Produce(position_topic_number_, transactional_id_,
                               FormatPositionRecord(PositionAfter(batch, context_.instance_id)),

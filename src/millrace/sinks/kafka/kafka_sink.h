@@ -5,6 +5,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "millrace/clients/kafka/kafka_producer.h"
@@ -32,6 +33,7 @@ class KafkaSink : public Sink {
 
   Result<SinkPosition> Open(std::stop_token stop) override;
   Status Deliver(const DeliveryBatch& batch, std::stop_token stop) override;
+  RefusedRows TakeRefused() override { return std::exchange(refused_, {}); }
   Result<std::optional<Offset>> ReadPosition() override;
   void Close() override;
 
@@ -62,6 +64,7 @@ class KafkaSink : public Sink {
   std::unique_ptr<kafka::KafkaProducer> producer_;  // null: not open
   std::unique_ptr<kafka::KafkaTailReader> reader_;
   size_t position_topic_number_ = 0;
+  RefusedRows refused_;
 };
 
 }  // namespace millrace::sinks

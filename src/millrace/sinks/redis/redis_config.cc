@@ -210,6 +210,10 @@ std::vector<StreamUse> RedisUses(const config::Section& section) {
       const Result<KeyTemplate> key = KeyTemplate::Parse(entry.GetString(command));
       if (key.ok()) {
         use.address_columns = key->Columns();
+        // Rows of several keys of the stream may share one of Redis.
+        if (command == "hset" || command == "set") {
+          use.newest_by = {key->Columns()};
+        }
       }
     }
     uses.push_back(std::move(use));

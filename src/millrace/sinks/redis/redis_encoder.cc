@@ -113,31 +113,53 @@ Result<uint32_t> RedisEncoder::FindKey(std::string_view name, size_t write) {
   return at;
 }
 
-Status RedisEncoder::Encode(Buffer& to) {
-  runs_.clear();
-  longest_argument_ = 0;
+std::vector<Offset> RedisEncoder::RowsOf(const Key& key) const {
+  std::vector<Offset> rows;
+  const auto wanted = static_cast<uint32_t>(&key - keys_.data());
   for (const Job& job : jobs_) {
-    MR_RETURN_IF_ERROR(EncodeJob(job, to));
-    if (longest_argument_ > redis::kArgumentBytesMax) {
-      return InvalidArgument(
-          fmt::format("stream '{}': a row has a value of {} bytes, Redis takes at most {}",
-                      writes_[job.write].stream, longest_argument_, redis::kArgumentBytesMax));
+    for (size_t i = 0; i < job.keys.size(); ++i) {
+      if (job.keys[i] == wanted) {
+        rows.push_back(OffsetOf(job, i));
+      }
     }
+  }
+  return rows;
+}
+
+std::optional<Offset> RedisEncoder::RowOfCommand(size_t command) const {
+  return command < rows_.size() ? std::optional(rows_[command]) : std::nullopt;
+}
+
+Offset RedisEncoder::OffsetOf(const Job& job, size_t i) {
+  return Offset(job.slice->batch->first_offset.value() + job.slice->begin + i);
+}
+
+Status RedisEncoder::Encode(Buffer& to, std::map<Offset, std::string>& refused) {
+  runs_.clear();
+  rows_.clear();
+  refused.clear();
+  for (const Job& job : jobs_) {
+    MR_RETURN_IF_ERROR(EncodeJob(job, to, refused));
+  }
+  if (!refused.empty()) {
+    return InvalidArgument(refused.begin()->second);
   }
   AppendTrimsAndExpires(to);
   return Status::Ok();
 }
 
-Status RedisEncoder::EncodeJob(const Job& job, Buffer& to) {
+Status RedisEncoder::EncodeJob(const Job& job, Buffer& to, std::map<Offset, std::string>& refused) {
   const OutputBatch& batch = *job.slice->batch;
   const RedisWrite& entry = writes_[job.write];
   runs_.push_back({.write = job.write, .count = 0});
+  size_t commands = 0;  // of the run so far
   for (size_t i = 0; i < job.keys.size(); ++i) {
     if (job.keys[i] == kLeftOut) {
       continue;
     }
     const size_t row = job.slice->begin + i;
     Key& key = keys_[job.keys[i]];
+    longest_argument_ = 0;
     if (entry.command == RedisCommand::kXadd) {
       MR_RETURN_IF_ERROR(AppendXadd(job, row, key, to));
     } else if (entry.command == RedisCommand::kPublish) {
@@ -156,6 +178,15 @@ Status RedisEncoder::EncodeJob(const Job& job, Buffer& to) {
     } else {
       AppendSet(job, row, key.name, to);
     }
+    if (longest_argument_ > redis::kArgumentBytesMax) [[unlikely]] {
+      refused.emplace(
+          OffsetOf(job, i),
+          fmt::format("stream '{}': a row has a value of {} bytes, Redis takes at "
+                      "most {}",
+                      writes_[job.write].stream, longest_argument_, redis::kArgumentBytesMax));
+    }
+    rows_.resize(rows_.size() + runs_.back().count - commands, OffsetOf(job, i));
+    commands = runs_.back().count;
   }
   return Status::Ok();
 }

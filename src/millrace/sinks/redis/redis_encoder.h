@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -52,9 +54,13 @@ class RedisEncoder {
   };
   std::vector<Key>& keys() { return keys_; }
 
+  // Where the rows stand that write to `key`.
+  std::vector<Offset> RowsOf(const Key& key) const;
+
   // Appends the commands of the delivery. Runs() says whose they are. kInvalidArgument if a value
-  // is longer than Redis takes. May be called again, after last ids have been set anew.
-  Status Encode(Buffer& to);
+  // is longer than Redis takes: `refused` then has the rows, each with the reason. May be called
+  // again, after last ids have been set anew.
+  Status Encode(Buffer& to, std::map<Offset, std::string>& refused);
 
   // `count` commands of entry `write`, in the order of the commands.
   struct Run {
@@ -63,6 +69,8 @@ class RedisEncoder {
   };
   const std::vector<Run>& runs() const { return runs_; }
   size_t command_count() const;
+  // The row that a command is of, by its place among all; nothing if it is of its key.
+  std::optional<Offset> RowOfCommand(size_t command) const;
 
   const RedisWrite& write(size_t i) const { return writes_[i]; }
 
@@ -91,11 +99,12 @@ class RedisEncoder {
 
   static constexpr uint32_t kLeftOut = UINT32_MAX;
 
+  static Offset OffsetOf(const Job& job, size_t i);
   Status PrepareLayout(size_t write, const StreamPtr& stream);
   Status AddJob(const OutputSlice& slice, size_t write);
   Result<uint32_t> FindKey(std::string_view name, size_t write);
 
-  Status EncodeJob(const Job& job, Buffer& to);
+  Status EncodeJob(const Job& job, Buffer& to, std::map<Offset, std::string>& refused);
   Status AppendXadd(const Job& job, size_t row, Key& key, Buffer& to);
   void AppendHset(const Job& job, size_t row, std::string_view key, Buffer& to);
   void AppendSet(const Job& job, size_t row, std::string_view key, Buffer& to);
@@ -116,6 +125,7 @@ class RedisEncoder {
   NameIndex key_index_;
   NameIndex channel_index_;
   std::vector<Run> runs_;
+  std::vector<Offset> rows_;  // of each command but the last ones, of keys
   Buffer scratch_;
   size_t longest_argument_ = 0;
 };

@@ -57,7 +57,7 @@ class RedisEncoderTest : public testing::Test {
   std::string Encode() {
     EXPECT_TRUE(begun_.ok()) << begun_.ToString();
     Buffer to;
-    EXPECT_TRUE(encoder_->Encode(to).ok());
+    EXPECT_TRUE(encoder_->Encode(to, refused_).ok());
     std::string text;
     for (const char c : to.view()) {
       if (c == '\n') {
@@ -73,6 +73,7 @@ class RedisEncoderTest : public testing::Test {
   std::vector<RedisWrite> writes_;
   DeliveryBatch delivery_;
   std::unique_ptr<RedisEncoder> encoder_;
+  std::map<Offset, std::string> refused_;
   Status begun_;
 };
 
@@ -81,7 +82,7 @@ TEST_F(RedisEncoderTest, XaddHasExactBytes) {
   Begin({{OutputOp::kUpsert, 5, "a"}});
   ASSERT_TRUE(begun_.ok());
   Buffer to;
-  ASSERT_TRUE(encoder_->Encode(to).ok());
+  ASSERT_TRUE(encoder_->Encode(to, refused_).ok());
   EXPECT_EQ(to.view(),
             "*9\r\n$4\r\nXADD\r\n$3\r\ne:a\r\n$6\r\n1500-0\r\n$2\r\nid\r\n$1\r\n5\r\n$4\r\ntype\r\n"
             "$1\r\na\r\n$8\r\n_version\r\n$20\r\n18446744073709551617\r\n");

@@ -61,11 +61,11 @@ std::string_view TypeName(RedisCommand command) {
   return {};
 }
 
-Status WrongType(const RedisWrite& write) {
-  return FailedPrecondition(fmt::format(
+std::string WrongType(const RedisWrite& write) {
+  return fmt::format(
       "a key of template '{}' (stream '{}') exists with another type than {}: delete or rename it, "
       "or change the template",
-      write.key.text(), write.stream, TypeName(write.command)));
+      write.key.text(), write.stream, TypeName(write.command));
 }
 
 // The last id in XINFO STREAM's list of names and values.
@@ -238,6 +238,7 @@ Result<SinkPosition> RedisSink::Open(std::stop_token stop) {
 }
 
 Status RedisSink::Deliver(const DeliveryBatch& batch, std::stop_token stop) {
+  refused_ = {};
   MR_RETURN_IF_ERROR(encoder_.Begin(batch));
   for (int attempt = 0; attempt < kAttemptsMax; ++attempt) {
     MR_RETURN_IF_ERROR(WatchAndLook(stop));
@@ -287,9 +288,13 @@ Status RedisSink::WatchAndLook(const std::stop_token& stop) {
   MR_RETURN_IF_ERROR(Execute(commands_, 3 + looked_at.size(), stop));
   MR_RETURN_IF_ERROR(CheckOwnership());
   for (size_t i = 0; i < looked_at.size(); ++i) {
-    MR_RETURN_IF_ERROR(CheckKey(*looked_at[i], client_->replies()[3 + i]));
+    const RedisEncoder::Key& key = *looked_at[i];
+    MR_ASSIGN_OR_RETURN(const bool fits, LookAt(*looked_at[i], client_->replies()[3 + i]));
+    for (const Offset row : fits ? std::vector<Offset>() : encoder_.RowsOf(key)) {
+      refused_.rows.emplace(row, WrongType(encoder_.write(key.write)));
+    }
   }
-  return Status::Ok();
+  return refused_.rows.empty() ? Status::Ok() : FailedPrecondition(refused_.rows.begin()->second);
 }
 
 Status RedisSink::CheckOwnership() const {
@@ -316,7 +321,7 @@ Status RedisSink::CheckOwnership() const {
   return Status::Ok();
 }
 
-Status RedisSink::CheckKey(RedisEncoder::Key& key, const RedisReply& reply) {
+Result<bool> RedisSink::LookAt(RedisEncoder::Key& key, const RedisReply& reply) {
   const RedisWrite& write = encoder_.write(key.write);
   if (write.command != RedisCommand::kXadd) {
     if (reply.is_error()) {
@@ -324,18 +329,18 @@ Status RedisSink::CheckKey(RedisEncoder::Key& key, const RedisReply& reply) {
           reply.text(), fmt::format("look at the type of template '{}'", write.key.text()));
     }
     if (reply.text() != "none" && reply.text() != TypeName(write.command)) {
-      return WrongType(write);
+      return false;
     }
     looked_at_.insert(std::hash<std::string_view>()(key.name));
-    return Status::Ok();
+    return true;
   }
   if (reply.is_error()) {
     if (reply.error_kind() == "WRONGTYPE") {
-      return WrongType(write);
+      return false;
     }
     if (reply.text().find("no such key") != std::string_view::npos) {
       key.last_id = {};
-      return Status::Ok();
+      return true;
     }
     return redis::RedisErrorStatus(
         reply.text(), fmt::format("look at a stream of template '{}'", write.key.text()));
@@ -345,14 +350,14 @@ Status RedisSink::CheckKey(RedisEncoder::Key& key, const RedisReply& reply) {
     return Corruption("Redis' answer to XINFO STREAM has no last-generated-id");
   }
   key.last_id = *id;
-  return Status::Ok();
+  return true;
 }
 
 Result<bool> RedisSink::ExecuteDelivery(const DeliveryBatch& batch, const std::stop_token& stop) {
   std::string position = FormatPositionRecord(PositionAfter(batch, context_.instance_id));
   commands_.Clear();
   redis::AppendCommand(commands_, {"MULTI"});
-  MR_RETURN_IF_ERROR(encoder_.Encode(commands_));
+  MR_RETURN_IF_ERROR(encoder_.Encode(commands_, refused_.rows));
   redis::AppendCommand(commands_, {"SET", position_key_, position});
   redis::AppendCommand(commands_, {"EXEC"});
   const size_t queued = encoder_.command_count() + 1;
@@ -400,32 +405,31 @@ Status RedisSink::QueueFailure() const {
   return Internal("Redis refused EXEC without a reason");
 }
 
-Status RedisSink::CheckResults(const RedisReply& results) const {
+// What failed inside EXEC. Redis does not roll back: the other rows and the position stand.
+Status RedisSink::CheckResults(const RedisReply& results) {
   size_t failures = 0;
-  size_t first_write = 0;
-  std::string kind;
-  size_t run = 0;
-  size_t left = encoder_.runs().empty() ? 0 : encoder_.runs()[0].count;
+  std::string first;
+  size_t command = 0;
   results.ForEach([&](const RedisReply& result) {
-    while (left == 0 && run + 1 < encoder_.runs().size()) {
-      left = encoder_.runs()[++run].count;
+    if (result.is_error()) {
+      ++failures;
+      const std::string reason = fmt::format(
+          "a command failed ({}) inside EXEC: find out who changed its key", result.error_kind());
+      first = first.empty() ? reason : first;
+      if (const auto row = encoder_.RowOfCommand(command)) {
+        refused_.rows.emplace(*row, reason);
+      }
     }
-    if (result.is_error() && ++failures == 1) {
-      kind = result.error_kind();
-      first_write = encoder_.runs().empty() ? 0 : encoder_.runs()[run].write;
-    }
-    left -= left == 0 ? 0 : 1;
+    ++command;
   });
   if (failures == 0) {
     return Status::Ok();
   }
-  const RedisWrite& write = encoder_.write(first_write);
+  refused_.is_rest_delivered = true;
   return FailedPrecondition(fmt::format(
-      "{} commands failed inside EXEC, the first ({}) at template '{}' of stream '{}'; Redis does "
-      "not roll back, the rest of the delivery and the position stand, so that these rows are "
-      "missing there: find out who changed the key, then rebuild what the sink "
-      "holds in a new data_dir",
-      failures, kind, write.key.text(), write.stream));
+      "{} commands failed inside EXEC, of {} rows, which are dead letters now; the rest of the "
+      "delivery stands; the first: {}",
+      failures, refused_.rows.size(), first));
 }
 
 Result<std::optional<Offset>> RedisSink::ReadPosition() {

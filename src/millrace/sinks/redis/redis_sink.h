@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "millrace/clients/redis/redis_client.h"
@@ -43,6 +44,7 @@ class RedisSink : public Sink {
 
   Result<SinkPosition> Open(std::stop_token stop) override;
   Status Deliver(const DeliveryBatch& batch, std::stop_token stop) override;
+  RefusedRows TakeRefused() override { return std::exchange(refused_, {}); }
   Result<std::optional<Offset>> ReadPosition() override;
   void Close() override;
 
@@ -53,12 +55,13 @@ class RedisSink : public Sink {
 
   Status WatchAndLook(const std::stop_token& stop);
   Status CheckOwnership() const;
-  Status CheckKey(RedisEncoder::Key& key, const redis::RedisReply& reply);
+  // What was read of `key`; false if it has another type than its commands need.
+  Result<bool> LookAt(RedisEncoder::Key& key, const redis::RedisReply& reply);
 
   // True if it happened; false if EXEC did nothing because a watched key changed.
   Result<bool> ExecuteDelivery(const DeliveryBatch& batch, const std::stop_token& stop);
   Status QueueFailure() const;
-  Status CheckResults(const redis::RedisReply& results) const;
+  Status CheckResults(const redis::RedisReply& results);
 
   // Constant after construction.
   const RedisOptions options_;
@@ -72,6 +75,7 @@ class RedisSink : public Sink {
   std::unique_ptr<redis::RedisClient> client_;  // null: not open
   std::optional<std::string> position_;         // what position_key_ holds, as we know it
   Buffer commands_;
+  RefusedRows refused_;
   // Hashes of keys whose type was seen to be right since Open().
   std::unordered_set<size_t> looked_at_;
 };
