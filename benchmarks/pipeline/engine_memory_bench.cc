@@ -77,6 +77,7 @@ class Engine {
  public:
   explicit Engine(const std::filesystem::path& directory) {
     store_ = storage::OpenRocksDbStore({.path = directory}).value();
+    dead_letters_ = DeadLetters::Open(*store_, {}).value();
     config::Findings findings;
     config_ = config::LoadPipelineConfig(
         kConfig, "bench.yaml",
@@ -93,7 +94,7 @@ class Engine {
                                      .log = {}};
     plan_ = PlanStreams(inputs).value();
     loop_ = std::make_unique<BatchLoop>(
-        plan_, inputs, *store_, hand_over_, streams_,
+        plan_, inputs, *store_, hand_over_, streams_, *dead_letters_,
         BatchLoop::Options{.output_log_bytes_max = uint64_t{1} << 50, .writer = {}},
         [](SourcePosition) {}, metrics_, telemetry::Logger());
     thread_ = std::thread([this] {
@@ -166,6 +167,7 @@ class Engine {
   telemetry::PipelineMetrics metrics_{registry_};
   std::unique_ptr<sql::SqlEngine> sql_ = sql::MakeDuckDbEngine({}).value();
   std::unique_ptr<storage::Store> store_;
+  std::unique_ptr<DeadLetters> dead_letters_;
   std::optional<config::PipelineConfig> config_;
   StreamBoard streams_;
   StreamPlan plan_;

@@ -20,9 +20,11 @@ SHORT_RETENTION = CONFIG + "storage: {{retain_time: 1s}}\n"
 # A start meets these once, or once a table.
 ONCE = {"source.before_slot_created", "source.after_slot_created"}
 TWICE = {"source.before_chunk_read", "source.before_chunk_joins"}
-# Met where columns change, or tables come: cases/test_schema_changes.py, cases/test_discover.py.
+# Met where columns change, tables come or rows are refused: cases/test_schema_changes.py,
+# cases/test_discover.py, test_dead_letters.py.
 ELSEWHERE = {"clickhouse.before_alter", "source.after_tables_published", "pipeline.before_new_plan",
-             "pipeline.after_new_plan"}  # fmt: skip
+             "pipeline.after_new_plan", "dead_letters.before_keep", "dead_letters.after_keep",
+             "dead_letters.before_send_again", "dead_letters.after_send_again"}  # fmt: skip
 FAILPOINTS = [name for name in FAILPOINTS if name not in ELSEWHERE]
 CASES = [(name, 1) for name in FAILPOINTS] + [
     (name, 2 if name in TWICE else 3) for name in FAILPOINTS if name not in ONCE

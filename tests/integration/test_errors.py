@@ -22,7 +22,7 @@ from servers.process import free_port
 from engagement import PROGRAM, ROOT
 
 SECRET = "hunter2-secret"
-COMMANDS = {"run", "lint", "check", "status", "snapshot", "slot", "docs", "version"}
+COMMANDS = {"run", "lint", "check", "status", "snapshot", "dlq", "slot", "docs", "version"}
 FINE, FAILED, USAGE = 0, 1, 2
 
 CONFIG = """\

@@ -30,6 +30,8 @@ constexpr std::chrono::milliseconds kConnectionTimeMax{2000};
 // recursive matcher that HTTP ranges are parsed with.
 constexpr size_t kRequestBytesMax = 8192;
 constexpr const char* kSnapshotPath = "/api/v1/snapshot";
+constexpr const char* kDeadLettersPath = "/api/v1/dlq";
+constexpr const char* kJson = "application/json";
 constexpr const char* kText = "text/plain; charset=utf-8";
 
 // Takes as long whatever `given` is, but for its length.
@@ -89,6 +91,7 @@ struct AdminServer::Rep {
   void AddRoutes(BoundedHttpServer& to);
   HandlerResponse Guard(const Request& request, Response& response) const;
   Status ReadAgain(const Request& request) const;
+  Result<std::string> AnswerDeadLetters(const Request& request) const;
   // Why changes do not flow; empty if they do.
   std::string NotReadyReason() const;
 
@@ -140,7 +143,8 @@ void AdminServer::Rep::AddRoutes(BoundedHttpServer& to) {
                     "/readyz         200 if changes really flow, or 503 and why not\n"
                     "/metrics        numbers for Prometheus\n"
                     "/api/v1/status  source, streams and sinks as JSON\n"
-                    "/api/v1/snapshot  POST {{\"table\": ...}}: read a table again\n",
+                    "/api/v1/snapshot  POST {{\"table\": ...}}: read a table again\n"
+                    "/api/v1/dlq     POST {{\"do\": \"list\"}}: dead letters\n",
                     board.Read()->pipeline),
         kText);
   });
@@ -156,7 +160,15 @@ void AdminServer::Rep::AddRoutes(BoundedHttpServer& to) {
     response.set_content(metrics.RenderText(), "text/plain; version=0.0.4; charset=utf-8");
   });
   to.Get("/api/v1/status", [this](const Request&, Response& response) {
-    response.set_content(ToJson(*board.Read()) + "\n", "application/json");
+    response.set_content(ToJson(*board.Read()) + "\n", kJson);
+  });
+  to.Post(kDeadLettersPath, [this](const Request& request, Response& response) {
+    const Result<std::string> answer = AnswerDeadLetters(request);
+    response.status = answer.ok()                                        ? 200
+                      : answer.status().code() == Code::kInvalidArgument ? 400
+                                                                         : 409;
+    response.set_content((answer.ok() ? *answer : answer.status().message()) + "\n",
+                         answer.ok() ? kJson : kText);
   });
   to.Post(kSnapshotPath, [this](const Request& request, Response& response) {
     const Status status = ReadAgain(request);
@@ -169,8 +181,18 @@ void AdminServer::Rep::AddRoutes(BoundedHttpServer& to) {
   });
 }
 
+Result<std::string> AdminServer::Rep::AnswerDeadLetters(const Request& request) const {
+  if (request.get_header_value("Content-Type") != kJson) {
+    return InvalidArgument("Send {\"do\": \"list\"} with Content-Type: application/json.");
+  }
+  if (!options.dead_letters) {
+    return FailedPrecondition("the pipeline has not started yet: try again when it streams");
+  }
+  return options.dead_letters(request.body);
+}
+
 Status AdminServer::Rep::ReadAgain(const Request& request) const {
-  if (request.get_header_value("Content-Type") != "application/json") {
+  if (request.get_header_value("Content-Type") != kJson) {
     return InvalidArgument(
         "Send {\"table\": \"schema.name\"} with Content-Type: application/json.");
   }
@@ -196,7 +218,8 @@ HandlerResponse AdminServer::Rep::Guard(const Request& request, Response& respon
        !config::IsLoopback(HostName(request.get_header_value("Host"))))) {
     return refuse(403, "Without admin.token only localhost, 127.0.0.1 and [::1] are answered.");
   }
-  const bool is_command = request.method == "POST" && request.path == kSnapshotPath;
+  const bool is_command = request.method == "POST" &&
+                          (request.path == kSnapshotPath || request.path == kDeadLettersPath);
   if (request.method != "GET" && request.method != "HEAD" && !is_command) {
     response.set_header("Allow", "GET, HEAD");
     return refuse(405, "Only GET and HEAD are answered here.");

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "millrace/common/result.h"
 #include "millrace/common/status.h"
 #include "millrace/pipeline/status_snapshot.h"
 #include "millrace/telemetry/log.h"
@@ -20,6 +21,9 @@ struct AdminOptions {
   // Has a table of the pipeline read again; empty: there is no pipeline yet. Called by the server's
   // threads.
   std::function<Status(const std::string& table)> read_again;
+  // Answers a request about dead letters, JSON by JSON; empty: there is no pipeline yet. Called by
+  // the server's threads.
+  std::function<Result<std::string>(const std::string& request)> dead_letters;
   // A status older than this means that the pipeline no longer answers: not ready.
   std::chrono::milliseconds status_age_max{30'000};
 };
@@ -31,6 +35,8 @@ struct AdminOptions {
 //   GET /readyz         200 if changes really flow; 503 and one sentence otherwise
 //   GET /metrics        Prometheus' text format
 //   GET /api/v1/status  the StatusSnapshot as JSON; see status_json.h
+//   POST /api/v1/dlq    what an operator asks of the dead letters, as pipeline/dead_letter_desk.h
+//                       has it; 200, or 409 and why not. JSON, as below.
 //   POST /api/v1/snapshot  {"table": "schema.name"}: has the table read again; 202, or 409 and why
 //                       not. The body is of type application/json, which no web page can send here
 //                       without asking first.

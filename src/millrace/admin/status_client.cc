@@ -77,11 +77,20 @@ Result<Answer> Ask(std::string host, int port, const std::string& token, const c
   if (answer.status == 401) {
     return PermissionDenied(what + ": the token is wrong; set admin.token as the pipeline has it");
   }
-  if (answer.status != 200 && answer.status != 202 && answer.status != 409) {
+  if (answer.status != 200 && answer.status != 202 && answer.status != 400 &&
+      answer.status != 409) {
     return Corruption(
         fmt::format("{}: HTTP {}; is another program on this port?", what, answer.status));
   }
   return answer;
+}
+
+// The sentence of an answer that says no.
+Status Refusal(Answer answer) {
+  while (answer.body.ends_with('\n')) {
+    answer.body.pop_back();
+  }
+  return FailedPrecondition(std::move(answer.body));
 }
 
 }  // namespace
@@ -98,13 +107,17 @@ Status RequestSnapshot(std::string host, int port, const std::string& token,
       -1, ' ', false, nlohmann::json::error_handler_t::replace);
   MR_ASSIGN_OR_RETURN(Answer answer, Ask(std::move(host), port, token, "/api/v1/snapshot", body,
                                          "to read a table again"));
-  if (answer.status == 202) {
-    return Status::Ok();
+  return answer.status == 202 ? Status::Ok() : Refusal(std::move(answer));
+}
+
+Result<std::string> RequestDeadLetters(std::string host, int port, const std::string& token,
+                                       const std::string& request) {
+  MR_ASSIGN_OR_RETURN(Answer answer, Ask(std::move(host), port, token, "/api/v1/dlq", request,
+                                         "about dead letters"));
+  if (answer.status != 200) {
+    return Refusal(std::move(answer));
   }
-  while (answer.body.ends_with('\n')) {
-    answer.body.pop_back();
-  }
-  return FailedPrecondition(std::move(answer.body));
+  return std::move(answer.body);
 }
 
 }  // namespace millrace::admin

@@ -17,4 +17,9 @@ Result<std::string> FetchStatus(std::string host, int port, const std::string& t
 Status RequestSnapshot(std::string host, int port, const std::string& token,
                        const std::string& table);
 
+// What the pipeline there answers to a request about dead letters, which is JSON. Its refusal is
+// kFailedPrecondition; the rest as above.
+Result<std::string> RequestDeadLetters(std::string host, int port, const std::string& token,
+                                       const std::string& request);
+
 }  // namespace millrace::admin

@@ -13,8 +13,8 @@ namespace {
 
 // Every command of this binary, in the order of the help.
 constexpr AddCommand kCommands[] = {
-    AddRunCommand,      AddLintCommand, AddCheckCommand, AddStatusCommand,
-    AddSnapshotCommand, AddSlotCommand, AddDocsCommand,  AddVersionCommand,
+    AddRunCommand, AddLintCommand, AddCheckCommand, AddStatusCommand,  AddSnapshotCommand,
+    AddDlqCommand, AddSlotCommand, AddDocsCommand,  AddVersionCommand,
 };
 
 }  // namespace

@@ -29,6 +29,7 @@ struct CommandLine {
 using AddCommand = void (*)(CLI::App& app, CommandLine& line);
 
 void AddCheckCommand(CLI::App& app, CommandLine& line);
+void AddDlqCommand(CLI::App& app, CommandLine& line);
 void AddDocsCommand(CLI::App& app, CommandLine& line);
 void AddLintCommand(CLI::App& app, CommandLine& line);
 void AddRunCommand(CLI::App& app, CommandLine& line);

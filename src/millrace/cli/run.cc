@@ -80,13 +80,18 @@ class PipelineSlot {
   }
   Status ReadAgain(const std::string& table) {
     MutexLock lock(mu_);
-    return pipeline_ == nullptr
-               ? FailedPrecondition(
-                     "the pipeline is starting or stopping: try again when it streams")
-               : pipeline_->ReadTableAgain(table);
+    return pipeline_ == nullptr ? NotThere() : pipeline_->ReadTableAgain(table);
+  }
+  Result<std::string> AnswerDeadLetters(const std::string& request) {
+    MutexLock lock(mu_);
+    return pipeline_ == nullptr ? NotThere() : pipeline_->AnswerDeadLetters(request);
   }
 
  private:
+  static Status NotThere() {
+    return FailedPrecondition("the pipeline is starting or stopping: try again when it streams");
+  }
+
   Mutex mu_;
   // Guarded by mu_.
   pipeline::Pipeline* pipeline_ MR_GUARDED_BY(mu_) = nullptr;
@@ -132,7 +137,9 @@ int Run(const RunOptions& options, const Components& components) {
             .host = config->admin.host,
             .port = config->admin.port,
             .token = config->admin.token,
-            .read_again = [&](const std::string& table) { return running.ReadAgain(table); }},
+            .read_again = [&](const std::string& table) { return running.ReadAgain(table); },
+            .dead_letters =
+                [&](const std::string& request) { return running.AnswerDeadLetters(request); }},
         board, registry, log.With("component", "admin"));
     if (const Status status = server->Start(); !status.ok()) {
       return Fail(status);

@@ -11,7 +11,7 @@ namespace millrace::failpoint {
 
 // Every failpoint, named module.moment. The crash suite loops over this list (`millrace version
 // --failpoints`), so that a line here is a test more.
-inline constexpr std::array<std::string_view, 23> kAll = {
+inline constexpr std::array<std::string_view, 27> kAll = {
     "source.before_slot_created",
     "source.after_slot_created",
     "source.before_chunk_read",
@@ -24,6 +24,10 @@ inline constexpr std::array<std::string_view, 23> kAll = {
     "engine.after_commit",
     "sink_writer.before_prepare",
     "sink_writer.after_prepare",
+    "dead_letters.before_keep",
+    "dead_letters.after_keep",
+    "dead_letters.before_send_again",
+    "dead_letters.after_send_again",
     "sink_writer.before_deliver",
     "sink_writer.after_deliver",
     "clickhouse.before_alter",

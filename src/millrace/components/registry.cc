@@ -64,6 +64,10 @@ sources::postgres::PostgresSourceConfig SourceConfigOf(const config::PipelineCon
   return source;
 }
 
+pipeline::DeadLetters::Limits DeadLetterLimitsOf(const config::PipelineConfig& config) {
+  return {.bytes = config.storage.max_bytes / 10};
+}
+
 // The store of a data_dir that an earlier run made; null if there is none.
 Result<std::unique_ptr<storage::Store>> OpenExistingStore(const config::PipelineConfig& config) {
   std::error_code error;
@@ -116,6 +120,8 @@ Result<pipeline::Parts> MakeParts(const config::PipelineConfig& config,
   MR_ASSIGN_OR_RETURN(parts.store,
                       storage::OpenRocksDbStore(
                           {.path = config.data_dir, .cache_bytes = config.storage.cache_bytes}));
+  MR_ASSIGN_OR_RETURN(parts.dead_letters,
+                      pipeline::DeadLetters::Open(*parts.store, DeadLetterLimitsOf(config)));
   MR_ASSIGN_OR_RETURN(parts.sql,
                       sql::MakeDuckDbEngine({.memory_limit_bytes = config.engine.memory_bytes}));
   parts.source = sources::postgres::MakePostgresSource(SourceConfigOf(config),
@@ -136,6 +142,17 @@ Result<std::optional<SourceState>> ReadSourceState(const config::PipelineConfig&
   }
   MR_ASSIGN_OR_RETURN(SourceState state, store->LoadSourceState());
   return std::optional<SourceState>(std::move(state));
+}
+
+Result<std::optional<StoredDeadLetters>> OpenDeadLetters(const config::PipelineConfig& config) {
+  StoredDeadLetters stored;
+  MR_ASSIGN_OR_RETURN(stored.store, OpenExistingStore(config));
+  if (stored.store == nullptr) {
+    return std::optional<StoredDeadLetters>();
+  }
+  MR_ASSIGN_OR_RETURN(stored.letters,
+                      pipeline::DeadLetters::Open(*stored.store, DeadLetterLimitsOf(config)));
+  return std::optional<StoredDeadLetters>(std::move(stored));
 }
 
 Result<std::string> ShowSlot(const config::PipelineConfig& config, const SourceState* state) {

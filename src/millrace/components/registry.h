@@ -40,6 +40,14 @@ std::string CaptureDdlScript();
 // another process holds it.
 Result<std::optional<SourceState>> ReadSourceState(const config::PipelineConfig& config);
 
+// The dead letters of a pipeline that does not run; nothing if data_dir was never made.
+// kFailedPrecondition if another process holds it.
+struct StoredDeadLetters {
+  std::unique_ptr<storage::Store> store;
+  std::unique_ptr<pipeline::DeadLetters> letters;
+};
+Result<std::optional<StoredDeadLetters>> OpenDeadLetters(const config::PipelineConfig& config);
+
 // The slot on the server, as lines of text, with the position of `state` if there is one.
 Result<std::string> ShowSlot(const config::PipelineConfig& config, const SourceState* state);
 

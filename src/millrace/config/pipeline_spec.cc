@@ -310,8 +310,9 @@ FieldSpec StreamsField() {
            .description = "Rows are only inserted; an update or delete is a bad row.",
            .default_value = "false"},
           {.name = "on_error",
-           .description = "What becomes of a row that cannot be processed: `stop` the run, or keep "
-                          "it as a `dead_letter` and go on.",
+           .description = "What becomes of a row that a sink cannot take: `stop` the run, or keep "
+                          "it as a `dead_letter` and go on. One that the SQL cannot take ends the "
+                          "run.",
            .default_value = "stop",
            .one_of = {"stop", "dead_letter"}},
           {.name = "out_of_range",

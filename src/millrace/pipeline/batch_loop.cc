@@ -82,14 +82,15 @@ Status CheckNoGaps(const TableChanges& changes) {
 }  // namespace
 
 BatchLoop::BatchLoop(StreamPlan& plan, StreamPlanInputs inputs, storage::Store& store,
-                     HandOver& hand_over, StreamBoard& streams, Options options,
-                     std::function<void(SourcePosition)> confirm,
+                     HandOver& hand_over, StreamBoard& streams, DeadLetters& dead_letters,
+                     Options options, std::function<void(SourcePosition)> confirm,
                      telemetry::PipelineMetrics& metrics, telemetry::Logger log)
     : plan_(plan),
       inputs_(std::move(inputs)),
       store_(store),
       hand_over_(hand_over),
       streams_(streams),
+      dead_letters_(dead_letters),
       options_(options),
       confirm_(std::move(confirm)),
       metrics_(metrics),
@@ -98,13 +99,27 @@ BatchLoop::BatchLoop(StreamPlan& plan, StreamPlanInputs inputs, storage::Store& 
       stream_rows_(plan.streams.size()) {}
 
 Status BatchLoop::Run(std::stop_token stop) {
-  while (const std::unique_ptr<ChangeBatch> batch = hand_over_.Take(stop)) {
+  MR_ASSIGN_OR_RETURN(const SourceState state, store_.LoadSourceState());
+  position_ = state.position.value_or(SourcePosition());
+  std::unique_ptr<ChangeBatch> batch;
+  do {
+    MR_RETURN_IF_ERROR(SendLettersAgain());
+    if (batch == nullptr) {
+      continue;
+    }
     if (!WaitForRoom(stop)) {
       return Status::Ok();  // not accepted: the source sends it again
     }
     MR_RETURN_IF_ERROR(Process(*batch));
-  }
+  } while (hand_over_.Take(stop, batch));
   return Status::Ok();
+}
+
+Status BatchLoop::SendLettersAgain() {
+  if (!dead_letters_.HasRetries() || store_.HasOpenParts()) {
+    return Status::Ok();
+  }
+  return dead_letters_.SendAgain(position_);
 }
 
 bool BatchLoop::WaitForRoom(std::stop_token stop) {
@@ -205,6 +220,7 @@ Status BatchLoop::Process(ChangeBatch& batch) {
   if (!batch.transactions.empty()) {
     last_commit_ts_ = batch.transactions.back().commit_ts;
   }
+  position_ = batch.end;
   confirm_(batch.end);
   return Status::Ok();
 }

@@ -8,6 +8,7 @@
 
 #include "millrace/common/status.h"
 #include "millrace/pipeline/batch_writer.h"
+#include "millrace/pipeline/dead_letters.h"
 #include "millrace/pipeline/hand_over.h"
 #include "millrace/pipeline/stream_board.h"
 #include "millrace/pipeline/stream_plan.h"
@@ -38,8 +39,9 @@ class BatchLoop {
   // `confirm` is called with each position that has become durable.
   // `inputs` is what `plan` was made from; both follow the source's tables from here on.
   BatchLoop(StreamPlan& plan, StreamPlanInputs inputs, storage::Store& store, HandOver& hand_over,
-            StreamBoard& streams, Options options, std::function<void(SourcePosition)> confirm,
-            telemetry::PipelineMetrics& metrics, telemetry::Logger log);
+            StreamBoard& streams, DeadLetters& dead_letters, Options options,
+            std::function<void(SourcePosition)> confirm, telemetry::PipelineMetrics& metrics,
+            telemetry::Logger log);
 
   // Until `stop` is requested and everything given is durable, or a failure.
   Status Run(std::stop_token stop);
@@ -61,17 +63,21 @@ class BatchLoop {
   Result<std::vector<TableState*>> BeginStates(ChangeBatch& batch);
   Status MakeOutputs(ChangeBatch& batch, BatchWriter& writer);
   bool WaitForRoom(std::stop_token stop);
+  // Appends the dead letters whose retry was asked for.
+  Status SendLettersAgain();
 
   StreamPlan& plan_;
   StreamPlanInputs inputs_;
   storage::Store& store_;
   HandOver& hand_over_;
   StreamBoard& streams_;
+  DeadLetters& dead_letters_;
   const Options options_;
   const std::function<void(SourcePosition)> confirm_;
   telemetry::PipelineMetrics& metrics_;
   const telemetry::Logger log_;
   std::vector<SourceNote> notes_;  // of the open transaction in parts
+  SourcePosition position_;        // that is durable
   std::atomic<TimestampMicros> last_commit_ts_ = 0;
   std::atomic<uint64_t> source_rows_ = 0;
   std::vector<std::atomic<uint64_t>> stream_rows_;

@@ -52,17 +52,25 @@ class HandOver {
     changed_.notify_all();
   }
 
-  // The engine's next batch; the last one is finished by this call. Null once `stop` is requested
-  // and nothing is waiting.
-  std::unique_ptr<ChangeBatch> Take(std::stop_token stop) {
+  // Has Take() return without a batch, soon.
+  void Wake() {
+    std::unique_lock lock(mu_);
+    is_woken_ = true;
+    changed_.notify_all();
+  }
+
+  // The engine's next batch, or null behind a Wake(); the last one is finished by this call. False
+  // once `stop` is requested and nothing is waiting.
+  bool Take(std::stop_token stop, std::unique_ptr<ChangeBatch>& batch) {
     std::unique_lock lock(mu_);
     working_ = false;
     changed_.notify_all();
-    changed_.wait(lock, stop, [&] { return waiting_ != nullptr; });
-    working_ = waiting_ != nullptr;
-    std::unique_ptr<ChangeBatch> batch = std::move(waiting_);
+    changed_.wait(lock, stop, [&] { return waiting_ != nullptr || is_woken_; });
+    working_ = waiting_ != nullptr || is_woken_;
+    is_woken_ = false;
+    batch = std::move(waiting_);
     changed_.notify_all();
-    return batch;
+    return working_;
   }
 
   // Blocks until Give() may be called, for at most `time`.
@@ -91,6 +99,7 @@ class HandOver {
   // Guarded by mu_.
   std::unique_ptr<ChangeBatch> waiting_;
   bool working_ = false;
+  bool is_woken_ = false;
   bool is_small_ = false;  // the batch that was given last
 };
 

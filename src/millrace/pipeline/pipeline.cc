@@ -37,9 +37,11 @@ Pipeline::Pipeline(const config::PipelineConfig& config, Parts parts,
       board_(board),
       log_(std::move(log)),
       store_(std::move(parts.store)),
+      dead_letters_(std::move(parts.dead_letters)),
       source_(std::move(parts.source)),
       sql_(std::move(parts.sql)),
-      sinks_(config, std::move(parts.sink_types), *store_, streams_, metrics, log_,
+      desk_(*dead_letters_, DeskNames(config), [this] { hand_over_.Wake(); }),
+      sinks_(config, std::move(parts.sink_types), *store_, streams_, *dead_letters_, metrics, log_,
              [this](Status status) { Fail(std::move(status)); }) {}
 
 Status Pipeline::Run(std::stop_token stop) {
@@ -170,7 +172,7 @@ void Pipeline::Start() {
   StreamPlanInputs inputs = MakePlanInputs();
   inputs.tables = plan_.tables;
   engine_ = std::make_unique<BatchLoop>(
-      plan_, std::move(inputs), *store_, hand_over_, streams_,
+      plan_, std::move(inputs), *store_, hand_over_, streams_, *dead_letters_,
       BatchLoop::Options{.output_log_bytes_max = config_.storage.max_bytes,
                          .last_commit_ts = earlier_.last_commit_ts},
       [this](SourcePosition position) { source_->Confirm(position.end_lsn); }, metrics_,
@@ -299,6 +301,7 @@ void Pipeline::DropDeliveredOutput() {
   }
   if (drop > store_->LogBegin()) {
     Fail(store_->TruncateOutput(drop).WithContext("output log"));
+    Fail(dead_letters_->ForgetBefore(store_->LogBegin()).WithContext("dead letters"));
   }
 }
 
@@ -386,10 +389,14 @@ void Pipeline::PublishStatus(std::string_view state) {
     snapshot.source.lag_seconds =
         std::max(0.0, static_cast<double>(NowMicros() - source.unconfirmed_commit_ts) / 1e6);
   }
+  const std::map<std::string, uint64_t> dead_letters = dead_letters_->CountByStream();
   for (size_t i = 0; i < states_.size() && engine_; ++i) {
     StatusSnapshot::Stream stream;
     stream.name = states_[i].stream;
     stream.rows = engine_->stream_rows(i) + earlier_.stream_rows[stream.name];
+    if (const auto found = dead_letters.find(stream.name); found != dead_letters.end()) {
+      stream.dead_letters = found->second;
+    }
     stream.state_bytes = i < state_bytes_.size() ? state_bytes_[i] : 0;
     snapshot.streams.push_back(std::move(stream));
   }

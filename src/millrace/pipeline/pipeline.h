@@ -18,6 +18,7 @@
 #include "millrace/config/pipeline_config.h"
 #include "millrace/pipeline/batch_loop.h"
 #include "millrace/pipeline/capture_loop.h"
+#include "millrace/pipeline/dead_letter_desk.h"
 #include "millrace/pipeline/hand_over.h"
 #include "millrace/pipeline/sink_threads.h"
 #include "millrace/pipeline/status_snapshot.h"
@@ -34,6 +35,7 @@ namespace millrace::pipeline {
 // What a pipeline is made of; components/ builds it from the configuration.
 struct Parts {
   std::unique_ptr<storage::Store> store;
+  std::unique_ptr<DeadLetters> dead_letters;  // of the store
   std::unique_ptr<sources::Source> source;
   std::unique_ptr<sql::SqlEngine> sql;
   // The type of each sink of the configuration, in its order.
@@ -63,6 +65,11 @@ class Pipeline {
   // Has a table of the source read again while streaming goes on. Any thread. kFailedPrecondition
   // with why it cannot be: a stream that only appends would show each row twice.
   Status ReadTableAgain(const std::string& table);
+
+  // What an operator asks of the dead letters; see DeadLetterDesk. Any thread.
+  Result<std::string> AnswerDeadLetters(const std::string& request) {
+    return desk_.Answer(request);
+  }
 
  private:
   struct RetainedOutput {
@@ -95,11 +102,13 @@ class Pipeline {
   const telemetry::Logger log_;
 
   std::unique_ptr<storage::Store> store_;
+  std::unique_ptr<DeadLetters> dead_letters_;
   std::unique_ptr<sources::Source> source_;
   std::unique_ptr<sql::SqlEngine> sql_;
   StreamPlan plan_;  // once started, the engine's
   StreamBoard streams_;
   HandOver hand_over_;
+  DeadLetterDesk desk_;
   std::unique_ptr<CaptureLoop> capture_;
   std::unique_ptr<BatchLoop> engine_;
   SinkThreads sinks_;

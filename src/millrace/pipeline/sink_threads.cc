@@ -2,6 +2,7 @@
 #include "millrace/pipeline/sink_threads.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -13,12 +14,14 @@ namespace millrace::pipeline {
 
 SinkThreads::SinkThreads(const config::PipelineConfig& config,
                          std::vector<const sinks::SinkType*> types, storage::Store& store,
-                         const StreamBoard& streams, telemetry::PipelineMetrics& metrics,
-                         telemetry::Logger log, std::function<void(Status)> fail)
+                         const StreamBoard& streams, DeadLetters& dead_letters,
+                         telemetry::PipelineMetrics& metrics, telemetry::Logger log,
+                         std::function<void(Status)> fail)
     : config_(config),
       types_(std::move(types)),
       store_(store),
       streams_(streams),
+      dead_letters_(dead_letters),
       metrics_(metrics),
       log_(std::move(log)),
       fail_(std::move(fail)),
@@ -83,12 +86,25 @@ Status SinkThreads::Make(size_t number, const StreamPlan& plan, std::set<std::st
     context.streams[name] = stream;
     options.streams.insert(stream->id);
   }
+  for (sinks::StreamUse& use : type.uses(sink_config.section)) {
+    if (const auto stream = plan.by_name.find(use.stream); stream != plan.by_name.end()) {
+      auto& sets = options.newest_by[stream->second->id];
+      std::move(use.newest_by.begin(), use.newest_by.end(), std::back_inserter(sets));
+    }
+  }
+  for (const config::StreamConfig& stream : config_.streams) {
+    const auto planned = plan.by_name.find(stream.name);
+    if (planned != plan.by_name.end() && stream.on_error == config::OnError::kDeadLetter) {
+      options.dead_letter_streams.insert(planned->second->id);
+    }
+  }
   MR_ASSIGN_OR_RETURN(std::unique_ptr<sinks::Sink> sink,
                       type.make(sink_config.section, std::move(context)));
   auto entry = std::make_unique<Entry>();
   entry->streams = std::move(streams);
-  entry->writer = std::make_unique<SinkWriter>(
-      std::move(options), std::move(sink), std::move(deliveries), store_, streams_, metrics_, log);
+  entry->writer =
+      std::make_unique<SinkWriter>(std::move(options), std::move(sink), std::move(deliveries),
+                                   store_, streams_, dead_letters_, metrics_, log);
   planned_[number] = std::move(entry);
   return Status::Ok();
 }

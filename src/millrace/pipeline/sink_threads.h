@@ -33,7 +33,7 @@ class SinkThreads {
  public:
   // `fail` is called, on a sink's thread, with a failure that ends the run.
   SinkThreads(const config::PipelineConfig& config, std::vector<const sinks::SinkType*> types,
-              storage::Store& store, const StreamBoard& streams,
+              storage::Store& store, const StreamBoard& streams, DeadLetters& dead_letters,
               telemetry::PipelineMetrics& metrics, telemetry::Logger log,
               std::function<void(Status)> fail);
 
@@ -69,6 +69,7 @@ class SinkThreads {
   const std::vector<const sinks::SinkType*> types_;
   storage::Store& store_;
   const StreamBoard& streams_;
+  DeadLetters& dead_letters_;
   telemetry::PipelineMetrics& metrics_;
   const telemetry::Logger log_;
   const std::function<void(Status)> fail_;

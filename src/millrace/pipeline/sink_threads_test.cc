@@ -73,9 +73,11 @@ TEST(SinkThreadsTest, StopWaitsForNoOtherOnceASinkHasFailed) {
   telemetry::MetricsRegistry registry("test");
   telemetry::PipelineMetrics metrics(registry);
   const StreamBoard streams;
+  const auto dead_letters = DeadLetters::Open(**store, {});
+  ASSERT_TRUE(dead_letters.ok()) << dead_letters.status().ToString();
   std::stop_source failed;
-  SinkThreads sinks(*config, {&type, &type}, **store, streams, metrics, telemetry::Logger(),
-                    [&](const Status& status) {
+  SinkThreads sinks(*config, {&type, &type}, **store, streams, **dead_letters, metrics,
+                    telemetry::Logger(), [&](const Status& status) {
                       if (!status.ok()) {
                         failed.request_stop();
                       }

@@ -2,6 +2,7 @@
 #include "millrace/pipeline/sink_writer.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <fmt/format.h>
@@ -47,13 +48,14 @@ Status StoredDeliveryLog::SavePosition(Offset delivered) {
 
 SinkWriter::SinkWriter(Options options, std::unique_ptr<sinks::Sink> sink,
                        std::unique_ptr<StoredDeliveryLog> log_of_deliveries, storage::Store& store,
-                       const StreamBoard& streams, telemetry::PipelineMetrics& metrics,
-                       telemetry::Logger log)
+                       const StreamBoard& streams, DeadLetters& dead_letters,
+                       telemetry::PipelineMetrics& metrics, telemetry::Logger log)
     : options_(std::move(options)),
       deliveries_(std::move(log_of_deliveries)),
       sink_(std::move(sink)),
       store_(store),
       streams_(streams),
+      dead_letters_(dead_letters),
       metrics_(metrics),
       log_(std::move(log)),
       backoff_(options_.backoff) {}
@@ -145,6 +147,7 @@ Result<sinks::SinkPosition> SinkWriter::OpenAtPosition(std::stop_token stop) {
 Status SinkWriter::Serve(std::stop_token stop, std::stop_token drain) {
   MR_ASSIGN_OR_RETURN(sinks::SinkPosition position, OpenAtPosition(stop));
   Offset next = *position.delivered;
+  MR_RETURN_IF_ERROR(dead_letters_.Delivered(options_.name, next));
   log_.Info("Sink is connected", {{"offset", next.value()}});
   {
     MutexLock lock(mu_);
@@ -226,11 +229,12 @@ Result<std::optional<sinks::DeliveryBatch>> SinkWriter::Gather(Offset first, Off
     }
     MR_ASSIGN_OR_RETURN(const OutputRecord record, store_.ReadOutput(batch.end));
     batch.position = record.position;
+    const bool is_for_us = record.sink.empty() || record.sink == options_.name;
     for (const OutputBatchPtr& output : record.batches) {
       const uint64_t base = output->first_offset.value();
       const uint64_t end = std::min(base + output->row_count(), limit.value());
       const uint64_t begin = std::max(base, batch.end.value());
-      if (begin >= end || !options_.streams.contains(output->stream->id)) {
+      if (begin >= end || !is_for_us || !options_.streams.contains(output->stream->id)) {
         continue;
       }
       batch.slices.push_back({output, begin - base, end - base});
@@ -275,14 +279,91 @@ Status SinkWriter::PrepareNewest(std::stop_token stop) {
   return Status::Ok();
 }
 
-Status SinkWriter::Deliver(const sinks::DeliveryBatch& batch, std::stop_token stop) {
+void SinkWriter::LeaveOut(sinks::DeliveryBatch& batch) const {
+  const std::vector<Offset> left_out = dead_letters_.LeftOut(options_.name, batch.first, batch.end);
+  if (left_out.empty()) {
+    return;
+  }
+  std::vector<sinks::OutputSlice> slices;
+  for (const sinks::OutputSlice& slice : batch.slices) {
+    const uint64_t first = slice.batch->first_offset.value();
+    size_t begin = slice.begin;
+    const auto add = [&](size_t end) {
+      if (begin < end) {
+        slices.push_back({slice.batch, begin, end});
+      }
+    };
+    for (auto at = std::lower_bound(left_out.begin(), left_out.end(), Offset(first + begin));
+         at != left_out.end() && at->value() < first + slice.end; ++at) {
+      add(at->value() - first);
+      begin = at->value() - first + 1;
+    }
+    add(slice.end);
+  }
+  batch.slices = std::move(slices);
+}
+
+Status SinkWriter::Keep(const sinks::DeliveryBatch& batch, const Status& why,
+                        const sinks::RefusedRows& refused) {
+  std::map<std::string, int64_t> counts;
+  bool ends_run = false;
+  for (const sinks::OutputSlice& slice : batch.slices) {
+    const uint64_t first = slice.batch->first_offset.value();
+    const auto count = std::distance(refused.rows.lower_bound(Offset(first + slice.begin)),
+                                     refused.rows.lower_bound(Offset(first + slice.end)));
+    if (count != 0) {
+      counts[slice.batch->stream->name] += count;
+      ends_run |= !options_.dead_letter_streams.contains(slice.batch->stream->id);
+    }
+  }
+  // Where the position has moved over them, they would be lost.
+  if (ends_run && !refused.is_rest_delivered) {
+    return why;
+  }
+  MR_RETURN_IF_ERROR(dead_letters_.Keep(options_.name, options_.newest_by, batch, refused.rows));
+  for (const auto& [stream, count] : counts) {
+    metrics_.RowsDeadLettered(stream, "refused_by_sink", static_cast<uint64_t>(count));
+    log_.Warn("Rows became dead letters",
+              {{"stream", stream}, {"rows", count}, {"first", refused.rows.begin()->second}});
+  }
+  return ends_run ? why : Status::Ok();
+}
+
+// Dying anywhere in it, the sink is offered the range again, without the rows that are kept by
+// then.
+Status SinkWriter::DeliverOrKeep(sinks::DeliveryBatch& batch, const std::stop_token& stop) {
+  // Only what is kept can change what is offered, so that it ends.
+  for (size_t tries = batch.row_count() + 1; tries != 0; --tries) {
+    const Status status = sink_->Deliver(batch, stop);
+    if (status.ok()) {
+      return status;
+    }
+    const sinks::RefusedRows refused = sink_->TakeRefused();
+    if (refused.rows.empty()) {
+      return status;
+    }
+    MR_RETURN_IF_ERROR(Keep(batch, status, refused));
+    if (refused.is_rest_delivered) {
+      return Status::Ok();
+    }
+    LeaveOut(batch);
+  }
+  return Internal("the sink refused a row that it was not offered");
+}
+
+Status SinkWriter::Deliver(sinks::DeliveryBatch batch, std::stop_token stop) {
   MR_FAILPOINT("sink_writer.before_deliver");
   SetState(batch.row_count() == 0 ? "idle" : "flowing", "");
   const auto start = steady_clock::now();
-  MR_RETURN_IF_ERROR(sink_->Deliver(batch, stop));
+  // Rows that are left out make none void; what they make void is left out too.
+  LeaveOut(batch);
+  MR_RETURN_IF_ERROR(dead_letters_.Supersede(options_.name, options_.newest_by, batch));
+  LeaveOut(batch);
+  MR_RETURN_IF_ERROR(DeliverOrKeep(batch, stop));
   MR_FAILPOINT("sink_writer.after_deliver");
   // Known here too, so that a target that loses its position is noticed.
   MR_RETURN_IF_ERROR(deliveries_->SavePosition(batch.end));
+  MR_RETURN_IF_ERROR(dead_letters_.Delivered(options_.name, batch.end));
 
   last_contact_ = steady_clock::now();
   const double seconds = std::chrono::duration<double>(last_contact_ - start).count();

@@ -14,6 +14,7 @@
 #include "millrace/common/backoff.h"
 #include "millrace/common/mutex.h"
 #include "millrace/common/status.h"
+#include "millrace/pipeline/dead_letters.h"
 #include "millrace/pipeline/stream_board.h"
 #include "millrace/sinks/sink.h"
 #include "millrace/storage/store.h"
@@ -38,7 +39,8 @@ class StoredDeliveryLog : public sinks::DeliveryLog {
 };
 
 // SinkWriter delivers the output log to one sink, from the position that the sink's target holds.
-// It connects again, with growing waits, after an error; other sinks do not notice.
+// It connects again, with growing waits, after an error; other sinks do not notice. Rows that the
+// target does not take become dead letters where their stream says so.
 //
 // Threads: Run() is the body of mr-sink-<name>; GetProgress() from any thread.
 class SinkWriter {
@@ -47,6 +49,9 @@ class SinkWriter {
     std::string name;
     std::string type;
     std::set<StreamId> streams;
+    // Those whose refused rows become dead letters.
+    std::set<StreamId> dead_letter_streams;
+    DeadLetters::NewestBy newest_by;
     config::BatchLimits limits;
     BackoffOptions backoff;
     // How often an idle sink's position is read, to see that the target is alive.
@@ -66,8 +71,8 @@ class SinkWriter {
 
   SinkWriter(Options options, std::unique_ptr<sinks::Sink> sink,
              std::unique_ptr<StoredDeliveryLog> log_of_deliveries, storage::Store& store,
-             const StreamBoard& streams, telemetry::PipelineMetrics& metrics,
-             telemetry::Logger log);
+             const StreamBoard& streams, DeadLetters& dead_letters,
+             telemetry::PipelineMetrics& metrics, telemetry::Logger log);
 
   // Until `stop`, or a failure that ends the run. After `drain` is requested it returns once
   // everything readable is delivered.
@@ -89,7 +94,14 @@ class SinkWriter {
   Status PrepareFor(const sinks::DeliveryBatch& batch, std::stop_token stop);
   Status PrepareNewest(std::stop_token stop);
   Status Prepare(const StreamPtr& stream, std::stop_token stop);
-  Status Deliver(const sinks::DeliveryBatch& batch, std::stop_token stop);
+  Status Deliver(sinks::DeliveryBatch batch, std::stop_token stop);
+  // Delivers `batch` but for the rows that the target refuses, which become dead letters.
+  Status DeliverOrKeep(sinks::DeliveryBatch& batch, const std::stop_token& stop);
+  // Makes dead letters of `refused`, unless a stream's bad rows end the run by `why`.
+  Status Keep(const sinks::DeliveryBatch& batch, const Status& why,
+              const sinks::RefusedRows& refused);
+  // Takes the rows out of `batch` that the sink is not offered.
+  void LeaveOut(sinks::DeliveryBatch& batch) const;
   Status Probe(Offset delivered);
   void SetState(std::string state, std::string error);
 
@@ -99,6 +111,7 @@ class SinkWriter {
   const std::unique_ptr<sinks::Sink> sink_;
   storage::Store& store_;
   const StreamBoard& streams_;
+  DeadLetters& dead_letters_;
   telemetry::PipelineMetrics& metrics_;
   const telemetry::Logger log_;
 

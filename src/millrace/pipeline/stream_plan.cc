@@ -266,9 +266,11 @@ TableState* Planner::StateOf(const Table& table) {
 
 Result<PlannedStream> Planner::PlanStream(const config::StreamConfig& config) {
   MR_ASSIGN_OR_RETURN(const TablePtr driving, FindTable(config.from));
-  if (config.on_error == config::OnError::kDeadLetter) {
-    inputs_.log.Warn("Dead letters are not kept by this version, a bad row ends the run",
-                     {{"stream", config.name}});
+  if (config.on_error == config::OnError::kDeadLetter && !config.is_mirror()) {
+    inputs_.log.Warn(
+        "A row that the SQL cannot take still ends the run; what a sink cannot take is "
+        "kept as a dead letter",
+        {{"stream", config.name}});
   }
   PlannedStream planned;
   planned.driving = driving;

@@ -83,10 +83,12 @@ class StreamsTest : public ::testing::Test {
   // A pipeline of its own in a new data_dir.
   void Open(const std::string& name) {
     plan_ = StreamPlan();
+    dead_letters_.reset();
     store_.reset();
     auto store = storage::OpenRocksDbStore({.path = root_ / name});
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     store_ = std::move(store).value();
+    dead_letters_ = DeadLetters::Open(*store_, {}).value();
     ASSERT_TRUE(store_->BeginStreaming({Epoch(0), Lsn(1)}, {}).ok());
     Plan();
     first_transaction_ = 0;
@@ -195,7 +197,7 @@ class StreamsTest : public ::testing::Test {
   void RunBatches(Batches batches) {
     HandOver hand_over;
     BatchLoop loop(
-        plan_, Inputs(), *store_, hand_over, streams_,
+        plan_, Inputs(), *store_, hand_over, streams_, *dead_letters_,
         {.output_log_bytes_max = 1 << 30, .writer = limits_},
         [this](SourcePosition position) { confirmed_ = position; }, metrics_, telemetry::Logger());
     std::stop_source stop;
@@ -234,10 +236,12 @@ class StreamsTest : public ::testing::Test {
   // Opens the same data_dir again, as after a crash.
   void Reopen(const std::string& name) {
     plan_ = StreamPlan();
+    dead_letters_.reset();
     store_.reset();
     auto store = storage::OpenRocksDbStore({.path = root_ / name});
     ASSERT_TRUE(store.ok()) << store.status().ToString();
     store_ = std::move(store).value();
+    dead_letters_ = DeadLetters::Open(*store_, {}).value();
     Plan();
   }
 
@@ -287,6 +291,7 @@ class StreamsTest : public ::testing::Test {
   telemetry::PipelineMetrics metrics_{registry_};
   std::unique_ptr<sql::SqlEngine> sql_ = sql::MakeDuckDbEngine({}).value();
   std::unique_ptr<storage::Store> store_;
+  std::unique_ptr<DeadLetters> dead_letters_;
   std::optional<config::PipelineConfig> config_;
   StreamBoard streams_;
   StreamPlan plan_;
