@@ -27,12 +27,28 @@ def own_redis(servers_dir):
         yield server.url
 
 
+# All that would make one INSERT several blocks, or a repeated one new.
+HOSTILE = {
+    "async_insert": 1, "wait_for_async_insert": 0, "insert_deduplicate": 0,
+    "deduplicate_insert": "disable", "deduplicate_blocks_in_dependent_materialized_views": 0,
+    "use_strict_insert_block_limits": 1, "max_insert_block_size": 100, "max_block_size": 100,
+    "max_insert_block_size_bytes": 1000, "min_insert_block_size_rows": 10,
+    "min_insert_block_size_bytes": 100, "max_insert_threads": 4,
+    "max_partitions_per_insert_block": 2, "materialized_views_ignore_errors": 1,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def own_clickhouse(servers_dir):
-    """The program cuts connections, at which a ClickHouse may abort some seconds later."""
-    directory = servers_dir / "components_clickhouse"
-    with ClickHouse(directory, die_with_parent=True, watchdog=True) as server:
-        yield server.url
+    """The program cuts connections, at which a ClickHouse may abort some seconds later, and kills it.
+
+    User `hostile` has the settings above; `fixed` may not change one of them, and `reader` none.
+    """
+    users = dict.fromkeys(("hostile", "fixed", "reader"), "")
+    profiles = {"hostile": HOSTILE, "fixed": {"async_insert": (1,)}, "reader": {"readonly": 1}}
+    with ClickHouse(servers_dir / "components_clickhouse", die_with_parent=True, watchdog=True,
+                    users=users, profiles=profiles) as server:  # fmt: skip
+        yield server
 
 
 @dataclass
@@ -45,6 +61,7 @@ class TestProgram:
     variable: str
     server: str  # the fixture, and how its address is got of it
     address: object
+    pid_variable: str = ""  # for a program that kills its server
     output: str = field(default=None, init=False)
     ending: str = field(default="", init=False)
 
@@ -70,11 +87,13 @@ class TestProgram:
                 suite = name
         return names or [None]
 
-    def run(self, address):
+    def run(self, server):
         if self.output is not None:
             return
         command = [BUILD / self.path, "--gtest_color=no"]
-        environment = {**os.environ, self.variable: address}
+        environment = {**os.environ, self.variable: self.address(server)}
+        if self.pid_variable:
+            environment[self.pid_variable] = str(server.pid)
         with subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -112,7 +131,8 @@ PROGRAMS = [
     TestProgram("sinks/kafka/sinks_kafka_integration_test", "MILLRACE_TEST_KAFKA_BROKERS",
                 "kafka", lambda server: server.brokers),
     TestProgram("sinks/clickhouse/sinks_clickhouse_integration_test",
-                "MILLRACE_TEST_CLICKHOUSE_URL", "own_clickhouse", str),
+                "MILLRACE_TEST_CLICKHOUSE_URL", "own_clickhouse", lambda server: server.url,
+                "MILLRACE_TEST_CLICKHOUSE_PID"),
 ]  # fmt: skip
 
 
@@ -126,7 +146,7 @@ PROGRAMS = [
 )
 def test_component(program, case, request):
     assert case is not None, f"{BUILD / program.path} is not built, or it lists no case"
-    program.run(program.address(request.getfixturevalue(program.server)))
+    program.run(request.getfixturevalue(program.server))
     program.check(case)
 
 

@@ -18,10 +18,16 @@ QUERY = (
     " SELECT count(sleepEachRow(0.2)) FROM system.numbers"
     " SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0"
 )
+# A keeper within the server, so that Replicated tables can be made; it forgets all when that ends.
+CONFIG = """<clickhouse>
+  <users_config>{users}</users_config>
+  <zookeeper><implementation>testkeeper</implementation></zookeeper>
+</clickhouse>
+"""
 USER = """    <{name}>
       <password>{password}</password>
       <networks><ip>127.0.0.1</ip></networks>
-      <profile>default</profile>
+      <profile>{profile}</profile>
       <quota>default</quota>
       <access_management>1</access_management>
       {grants}
@@ -33,6 +39,7 @@ class ClickHouse(Server):
     """User `default` has no password; `users` maps further names to passwords.
 
     `grants` maps a user to a list of GRANT statements, which are then all that it may do.
+    `profiles` maps a user to its settings; a value in a tuple of one is one that it cannot change.
     With `watchdog` the server is started again whenever it ends by itself: it aborts now and then
     when a client is cut off inside an INSERT.
     """
@@ -40,7 +47,7 @@ class ClickHouse(Server):
     name = "clickhouse"
 
     def __init__(self, directory, port=None, die_with_parent=False, tcp_port=None, users=None,
-                 grants=None, watchdog=False):  # fmt: skip
+                 grants=None, watchdog=False, profiles=None):  # fmt: skip
         self._given_tcp_port = tcp_port
         super().__init__(directory, port, die_with_parent)
         self._ports.setdefault("tcp_port", None)
@@ -48,6 +55,7 @@ class ClickHouse(Server):
             self._ports["tcp_port"] = tcp_port
         self.users = {"default": "", **(users or {})}
         self.grants = grants or {}
+        self.profiles = profiles or {}
         self.watchdog = watchdog
         self.data = self.directory / "data"
 
@@ -77,15 +85,25 @@ class ClickHouse(Server):
         _ = self.tcp_port
         self.data.mkdir(exist_ok=True)
         users = "".join(self._user_xml(name) for name in self.users)
-        self._write("users.xml", "<clickhouse>\n  <profiles><default/></profiles>\n"
+        profiles = "".join(self._profile_xml(name) for name in self.profiles)
+        self._write("users.xml", f"<clickhouse>\n  <profiles><default/>{profiles}</profiles>\n"
                     f"  <quotas><default/></quotas>\n  <users>\n{users}  </users>\n</clickhouse>\n")  # fmt: skip
-        path = escape(str(self.directory / "users.xml"))
-        self._write("config.xml", f"<clickhouse><users_config>{path}</users_config></clickhouse>\n")
+        self._write("config.xml", CONFIG.format(users=escape(str(self.directory / "users.xml"))))
+
+    def _profile_xml(self, name):
+        values, fixed = "", ""
+        for setting, value in self.profiles[name].items():
+            is_fixed = isinstance(value, tuple)
+            values += f"<{setting}>{value[0] if is_fixed else value}</{setting}>"
+            fixed += f"<{setting}><readonly/></{setting}>" if is_fixed else ""
+        return f"<{name}>{values}<constraints>{fixed}</constraints></{name}>"
 
     def _user_xml(self, name):
         statements = "".join(f"<query>{escape(grant)}</query>" for grant in self.grants.get(name, []))
         grants = f"<grants>{statements}</grants>" if statements else ""
-        xml = USER.format(name=name, password=escape(self.users[name]), grants=grants)
+        profile = name if name in self.profiles else "default"
+        password = escape(self.users[name])
+        xml = USER.format(name=name, password=password, profile=profile, grants=grants)
         return xml.replace("<access_management>1", "<access_management>0") if statements else xml
 
     def _write(self, name, text):

@@ -306,9 +306,8 @@ Status ClickHouseSink::InsertAll(const std::vector<Block>& blocks, bool is_repea
     if (i != 0) {
       MR_FAILPOINT("clickhouse.between_inserts");
     }
-    const Status status = is_repeat && MayHaveForgotten(prepared_[block.table])
-                              ? InsertMissing(block, plan, stop)
-                              : Insert(block, plan.token, stop);
+    const Status status =
+        is_repeat ? InsertAgain(block, plan, stop) : Insert(block, plan.token, stop);
     MR_RETURN_IF_ERROR(
         status.WithContext(fmt::format("insert into {}", needs_[block.table].QualifiedName())));
   }
@@ -332,9 +331,8 @@ bool ClickHouseSink::MayHaveForgotten(const PreparedTable& table) const {
   return age.count() < 0 || age > trust;
 }
 
-Status ClickHouseSink::InsertMissing(const Block& block, const TablePlan& plan,
-                                     std::stop_token stop) {
-  std::map<UInt128, size_t> missing;  // how many rows of a version are not there
+Result<size_t> ClickHouseSink::CountFound(const Block& block, std::stop_token stop,
+                                          std::map<UInt128, size_t>& missing) {
   for (const OutputSlice& slice : block.slices) {
     for (size_t row = slice.begin; row < slice.end; ++row) {
       ++missing[slice.batch->VersionOf(row).Encode()];
@@ -346,7 +344,7 @@ Status ClickHouseSink::InsertMissing(const Block& block, const TablePlan& plan,
       "select_sequential_consistency = 1",
       needs_[block.table].QualifiedName(), FormatUInt128(missing.begin()->first),
       FormatUInt128(missing.rbegin()->first));
-  MR_ASSIGN_OR_RETURN(const ClickHouseClient::Rows rows, client_->Select(sql, stop));
+  MR_ASSIGN_OR_RETURN(const ClickHouseClient::Rows rows, client_->Select(sql, std::move(stop)));
   size_t found = 0;
   std::map<std::string, size_t> present;
   for (const auto& row : rows) {
@@ -360,6 +358,30 @@ Status ClickHouseSink::InsertMissing(const Block& block, const TablePlan& plan,
     count -= there;
     found += there;
   }
+  return found;
+}
+
+Status ClickHouseSink::InsertAgain(const Block& block, const TablePlan& plan,
+                                   std::stop_token stop) {
+  if (MayHaveForgotten(prepared_[block.table])) {
+    return InsertMissing(block, plan, std::move(stop));
+  }
+  if (!prepared_[block.table].has_views) {
+    // Other writers may have pushed the token out of the table's window. An insert that still runs
+    // on the server shows no row or some, and meets its own token.
+    std::map<UInt128, size_t> missing;
+    MR_ASSIGN_OR_RETURN(const size_t found, CountFound(block, stop, missing));
+    if (found == plan.row_count) {
+      return Status::Ok();
+    }
+  }
+  return Insert(block, plan.token, std::move(stop));
+}
+
+Status ClickHouseSink::InsertMissing(const Block& block, const TablePlan& plan,
+                                     std::stop_token stop) {
+  std::map<UInt128, size_t> missing;
+  MR_ASSIGN_OR_RETURN(const size_t found, CountFound(block, stop, missing));
   context_.log.Warn("Delivery settled by reading the table, its token may be forgotten",
                     {{"table", plan.table}, {"rows", plan.row_count}, {"rows_found", found}});
   if (found == 0) {

@@ -27,9 +27,9 @@ namespace millrace::sinks::clickhouse {
 // each delivery is planned first: the DeliveryLog durably holds the offsets, and for each table the
 // number of rows, a checksum and a token that names this plan for ever. Then each table gets one
 // INSERT of one block. Where the outcome of one is unknown the plan stays open, and after Open()
-// the very same blocks go out under the same tokens, or, when the server may have forgotten them,
-// the rows that the table lacks. Rows that differ from the plan are never sent: Deliver() fails
-// with kCorruption.
+// the very same blocks go out under the same tokens unless the table is seen to hold them, or, when
+// the server may have forgotten the tokens, the rows that the table lacks. Rows that differ from
+// the plan are never sent: Deliver() fails with kCorruption.
 //
 // A table is as one version of its stream needs it, named in each plan; rows of earlier versions
 // are fitted in. It is altered for a newer version while no plan is open, by statements that a
@@ -89,7 +89,13 @@ class ClickHouseSink : public Sink {
   Status Insert(const Block& block, const std::string& token, std::stop_token stop);
   // True if the server may have forgotten the token of the open plan.
   bool MayHaveForgotten(const PreparedTable& table) const;
-  // Sends the rows of `block` that the table does not hold, by their `_version`.
+  // Sends a block whose first try may have arrived.
+  Status InsertAgain(const Block& block, const TablePlan& plan, std::stop_token stop);
+  // How many rows of `block` the table holds, by their `_version`; `missing` gets, for each
+  // version, how many it does not.
+  Result<size_t> CountFound(const Block& block, std::stop_token stop,
+                            std::map<UInt128, size_t>& missing);
+  // Sends the rows of `block` that the table does not hold.
   Status InsertMissing(const Block& block, const TablePlan& plan, std::stop_token stop);
   int64_t NowMillis() const;
 

@@ -402,6 +402,23 @@ ViewTarget ReadQualifiedName(const std::string& sql, size_t& at) {
   return name;
 }
 
+// A profile may forbid the user to change settings: better seen now than by the first insert.
+Status CheckMayPin(ClickHouseClient& client, const Settings& settings,
+                   const std::stop_token& stop) {
+  std::string list;
+  for (const auto& [name, value] : settings) {
+    list += fmt::format("{}{} = {}", list.empty() ? "" : ", ", name, QuoteString(value));
+  }
+  const Status status = client.Execute("SELECT 1 SETTINGS " + list + " FORMAT Null", stop);
+  if (status.code() != Code::kFailedPrecondition && status.code() != Code::kPermissionDenied) {
+    return status;
+  }
+  return FailedPrecondition(fmt::format(
+      "{}; each insert must set it, or a retried one could be doubled: take this constraint, or "
+      "readonly, out of the profile of the sink's user, or give the sink a user of its own",
+      status.message()));
+}
+
 }  // namespace
 
 ViewTarget ParseViewTarget(const std::string& create_sql) {
@@ -451,6 +468,7 @@ Result<ServerFacts> ReadServerFacts(ClickHouseClient& client, std::stop_token st
       facts.insert_settings.emplace(setting.name, setting.value);
     }
   }
+  MR_RETURN_IF_ERROR(CheckMayPin(client, facts.insert_settings, stop));
   MR_ASSIGN_OR_RETURN(
       const Rows defaults,
       client.Select(

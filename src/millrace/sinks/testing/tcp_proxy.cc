@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/sinks/testing/tcp_proxy.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -181,8 +182,15 @@ void TcpProxy::PassRequest(Link& link, Mode mode) {
       return;
     }
   }
-  const bool cuts = mode == Mode::kCutRequests && bytes.size() > 1;
+  bool cuts = mode == Mode::kCutRequests && bytes.size() > 1;
   bytes.resize(cuts ? bytes.size() / 2 : bytes.size());
+  if (const int64_t left = request_bytes_left_; left >= 0) {
+    const auto size = static_cast<int64_t>(bytes.size());
+    cuts = size >= left;
+    bytes.resize(static_cast<size_t>(std::min(size, left)));
+    request_bytes_left_ = cuts ? -1 : left - size;
+  }
+  request_bytes_ += static_cast<int64_t>(bytes.size());
   link.closed = !SendAll(link.server, bytes) || cuts;
 }
 

@@ -41,6 +41,11 @@ class TcpProxy {
   void Cut() { cut_ = true; }
   // The next `n` requests go through, and at the first byte of the reply the connection is closed.
   void DropReplies(int n) { replies_to_drop_ = n; }
+  // Closes the connection once `n` more bytes of requests have gone through, once. See
+  // request_bytes() for how many there are.
+  void CutAfterRequestBytes(int64_t n) { request_bytes_left_ = n; }
+  // How many bytes of requests have gone through.
+  int64_t request_bytes() const { return request_bytes_; }
   // Blocks until bytes of a client wait behind kStall.
   void WaitForStalledBytes() const { has_stalled_bytes_.wait(false); }
 
@@ -80,6 +85,8 @@ class TcpProxy {
   std::atomic<uint64_t> seen_ = 0;
   std::atomic<bool> cut_ = false;
   std::atomic<int> replies_to_drop_ = 0;
+  std::atomic<int64_t> request_bytes_left_ = -1;  // negative: no end
+  std::atomic<int64_t> request_bytes_ = 0;
   std::atomic<bool> has_stalled_bytes_ = false;
 
   // Written by Arm() before it sets armed_.
