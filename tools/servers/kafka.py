@@ -75,6 +75,9 @@ class Kafka(Server):
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
             "initial.broker.registration.timeout.ms": "60000",
+            # What a test waits for: the end of transactions that timed out, and compaction.
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+            "log.cleaner.backoff.ms": "500",
             "num.network.threads": "2",
             "num.io.threads": "2",
             "log.cleaner.dedupe.buffer.size": "16777216",

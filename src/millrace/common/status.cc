@@ -19,6 +19,8 @@ std::string_view CodeName(Code code) {
       return "permission_denied";
     case Code::kFailedPrecondition:
       return "failed_precondition";
+    case Code::kFenced:
+      return "fenced";
     case Code::kUnavailable:
       return "unavailable";
     case Code::kTimedOut:
@@ -80,6 +82,7 @@ Status PermissionDenied(std::string message) {
 Status FailedPrecondition(std::string message) {
   return {Code::kFailedPrecondition, std::move(message)};
 }
+Status Fenced(std::string message) { return {Code::kFenced, std::move(message)}; }
 Status Unavailable(std::string message) { return {Code::kUnavailable, std::move(message)}; }
 Status TimedOut(std::string message) { return {Code::kTimedOut, std::move(message)}; }
 Status ResourceExhausted(std::string message) {

@@ -17,6 +17,7 @@ enum class Code : uint8_t {
   kAlreadyExists,       // a named thing exists and must not
   kPermissionDenied,    // the peer refuses us for lack of a privilege
   kFailedPrecondition,  // the peer or the state is not as it must be; an operator must act
+  kFenced,              // another process has taken our place; this one must stop
   kUnavailable,         // the peer cannot be reached or broke off; worth another try
   kTimedOut,            // no answer in time; the outcome may be unknown
   kResourceExhausted,   // a stated bound was met: memory, disk, quota
@@ -74,6 +75,7 @@ Status NotFound(std::string message);
 Status AlreadyExists(std::string message);
 Status PermissionDenied(std::string message);
 Status FailedPrecondition(std::string message);
+Status Fenced(std::string message);
 Status Unavailable(std::string message);
 Status TimedOut(std::string message);
 Status ResourceExhausted(std::string message);

@@ -31,6 +31,8 @@ constexpr std::pair<Code, std::string_view> kMeanings[] = {
     {Code::kPermissionDenied, "A privilege is missing: grant what the sentence names."},
     {Code::kFailedPrecondition,
      "A peer or data_dir is not as it must be: do what the sentence says."},
+    {Code::kFenced,
+     "Another process runs this pipeline and has taken the slot or a target: stop one of them."},
     {Code::kUnavailable, "A peer cannot be reached: start it, or correct its address."},
     {Code::kTimedOut, "A peer does not answer in time: look at its load and at the network."},
     {Code::kResourceExhausted, "A limit was met, such as disk or memory: make room."},
@@ -58,6 +60,9 @@ Reaction ReactionTo(Stage stage, Code code) {
       // Another sink must not wait for this one's operator. A source that is not as it must be
       // would start wrong.
       return stage == Stage::kSink ? Reaction::kPause : Reaction::kStop;
+    case Code::kFenced:
+      // Whoever tried again would take it back, and so on in turns.
+      return Reaction::kStop;
     case Code::kOk:
     case Code::kCancelled:
     case Code::kInvalidArgument:

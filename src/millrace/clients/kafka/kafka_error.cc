@@ -24,9 +24,9 @@ constexpr std::string_view kSizeRemedy =
     "raise max.message.bytes of the topic, or treat it as a bad row";
 
 constexpr std::array<Meaning, 22> kMeanings = {{
-    {RD_KAFKA_RESP_ERR__FENCED, Code::kFailedPrecondition, kFencedRemedy},
-    {RD_KAFKA_RESP_ERR_PRODUCER_FENCED, Code::kFailedPrecondition, kFencedRemedy},
-    {RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Code::kFailedPrecondition, kFencedRemedy},
+    {RD_KAFKA_RESP_ERR__FENCED, Code::kFenced, kFencedRemedy},
+    {RD_KAFKA_RESP_ERR_PRODUCER_FENCED, Code::kFenced, kFencedRemedy},
+    {RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Code::kFenced, kFencedRemedy},
     {RD_KAFKA_RESP_ERR__AUTHENTICATION, Code::kPermissionDenied, "check `properties`"},
     {RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED, Code::kPermissionDenied, "check `properties`"},
     {RD_KAFKA_RESP_ERR__SSL, Code::kFailedPrecondition, "check the ssl.* `properties`"},

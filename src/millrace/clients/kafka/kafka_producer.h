@@ -41,7 +41,7 @@ struct KafkaProducerOptions {
 //
 // Threads: one thread makes every call.
 //
-// Errors: kFailedPrecondition when another producer has taken over, kInvalidArgument for a message
+// Errors: kFenced when another producer has taken over, kInvalidArgument for a message
 // that is too large, kUnavailable and kTimedOut as they say, kCancelled soon after `stop`.
 class KafkaProducer {
  public:

@@ -304,6 +304,8 @@ Status Connection::Configure(const ConnectOptions& options) {
 
 int Connection::server_version() const { return PQserverVersion(rep_->conn); }
 
+int Connection::backend_pid() const { return PQbackendPID(rep_->conn); }
+
 std::string Connection::Database() const {
   const char* name = PQdb(rep_->conn);
   return name == nullptr ? "" : name;

@@ -88,6 +88,8 @@ class Connection {
 
   // 150004 for 15.4.
   int server_version() const;
+  // The server's process of this connection.
+  int backend_pid() const;
   // "host:port/database", for messages.
   const std::string& peer() const { return peer_; }
   std::string Database() const;

@@ -339,16 +339,25 @@ TEST_F(ClickHouseSinkTest, ConnectionsCutAtAnyByteOfAnInsert) {
   const int64_t size = target_->proxy.request_bytes() - before;
   size_t delivered = kRows;
   constexpr int kPlaces = 12;
+  int broken = 0;
   for (int place = 0; place <= kPlaces; ++place) {
-    // The last one goes through and loses its reply.
-    const bool is_whole = place == kPlaces;
-    is_whole ? target_->proxy.DropReplies(2)
-             : target_->proxy.CutAfterRequestBytes(size * place / kPlaces);
-    DeliverAsThePipeline(MakeDelivery({Rows(Events(), static_cast<int64_t>(delivered), kRows)}));
+    const DeliveryBatch batch =
+        MakeDelivery({Rows(Events(), static_cast<int64_t>(delivered), kRows)});
+    sink.reset();
+    sink = OpenWithRetries({Events()});
+    // The last one goes through and loses its reply, also when the HTTP library repeats it.
+    place == kPlaces ? target_->proxy.DropReplies(2)
+                     : target_->proxy.CutAfterRequestBytes(size * place / kPlaces);
+    const Status status = sink->Deliver(batch, {});
     target_->proxy.CutAfterRequestBytes(-1);
     target_->proxy.DropReplies(0);
+    if (!status.ok()) {
+      ++broken;
+      DeliverAsThePipeline(batch);
+    }
     delivered += kRows;
   }
+  EXPECT_GT(broken, 0);
   target_->WaitOutAnAbort();
   ExpectRows(delivered);
 }

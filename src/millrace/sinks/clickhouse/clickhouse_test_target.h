@@ -200,6 +200,15 @@ class ClickHouseSinkTest : public ::testing::Test {
     target_->log.fail_positions = false;
   }
 
+  // A server that was cut off may be away for a moment.
+  std::unique_ptr<Sink> OpenWithRetries(const std::vector<StreamPtr>& streams) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    std::unique_ptr<Sink> sink = target_->MakeSink(streams);
+    while (!sink->Open({}).ok() && std::chrono::steady_clock::now() < deadline) {
+      poll(nullptr, 0, 50);
+    }
+    return sink;
+  }
   // What the pipeline does with `batch`: opens and offers it until it is taken.
   void DeliverAsThePipeline(const DeliveryBatch& batch) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);

@@ -25,6 +25,8 @@ struct KafkaTopicEntry {
 struct KafkaSinkOptions {
   kafka::KafkaOptions kafka;
   std::vector<KafkaTopicEntry> topics;
+  // After which Kafka ends a transaction that does not.
+  std::chrono::milliseconds transaction_timeout{60'000};
   // How long each step of Open() may take.
   std::chrono::milliseconds open_timeout{30'000};
   // How long the answer to a commit is waited for: Kafka's own time-out of a transaction.

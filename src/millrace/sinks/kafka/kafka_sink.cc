@@ -153,7 +153,8 @@ Result<SinkPosition> KafkaSink::Open(std::stop_token stop) {
 
 Result<SinkPosition> KafkaSink::Connect(const std::stop_token& stop) {
   kafka::KafkaProducerOptions options{.kafka = options_.kafka,
-                                      .transactional_id = transactional_id_};
+                                      .transactional_id = transactional_id_,
+                                      .transaction_timeout = options_.transaction_timeout};
   MR_RETURN_IF_ERROR(PrepareTopics(options, stop));
   MR_ASSIGN_OR_RETURN(reader_,
                       kafka::KafkaTailReader::Make(options_.kafka, position_topic_, context_.log));

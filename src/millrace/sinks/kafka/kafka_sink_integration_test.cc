@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "millrace/clients/kafka/kafka_admin.h"
 #include "millrace/clients/kafka/testing/topic_dump.h"
 #include "millrace/common/failpoint.h"
 #include "millrace/sinks/kafka/kafka_sink.h"
@@ -145,6 +146,7 @@ TEST_F(KafkaSinkTest, ResumesAtThePositionInKafka) {
   ExpectEachOnce(300);
 }
 
+// Cases: 55.
 TEST_F(KafkaSinkTest, CrashBeforeCommitShowsNothingAndLosesNothing) {
   CrashAt("kafka.before_commit", 0, 10);
   auto sink = MakeSink();
@@ -154,6 +156,7 @@ TEST_F(KafkaSinkTest, CrashBeforeCommitShowsNothingAndLosesNothing) {
   ExpectEachOnce(10);
 }
 
+// Cases: 55.
 TEST_F(KafkaSinkTest, CrashAfterCommitDoublesNothing) {
   CrashAt("kafka.after_commit", 0, 10);
   auto sink = MakeSink();
@@ -163,6 +166,7 @@ TEST_F(KafkaSinkTest, CrashAfterCommitDoublesNothing) {
 }
 
 // A commit whose answer is not waited for is settled by the next Open().
+// Cases: 55.
 TEST_F(KafkaSinkTest, CommitsOfUnknownOutcomeAreSettledByOpening) {
   constexpr int kTries = 60;
   uint64_t at = 0;
@@ -190,6 +194,7 @@ TEST_F(KafkaSinkTest, CommitsOfUnknownOutcomeAreSettledByOpening) {
   ExpectEachOnce(at);
 }
 
+// Cases: 55.
 TEST_F(KafkaSinkTest, ZombieIsFenced) {
   auto zombie = MakeSink();
   OpenAt(*zombie);
@@ -197,7 +202,7 @@ TEST_F(KafkaSinkTest, ZombieIsFenced) {
   auto sink = MakeSink();
   EXPECT_EQ(OpenAt(*sink), Offset(10));
   const Status status = zombie->Deliver(NumberedDelivery(stream_, 10, 10), {});
-  EXPECT_EQ(status.code(), Code::kFailedPrecondition) << status.ToString();
+  EXPECT_EQ(status.code(), Code::kFenced) << status.ToString();
   EXPECT_NE(status.message().find("another process"), std::string::npos) << status.message();
   Deliver(*sink, NumberedDelivery(stream_, 10, 10));
   ExpectEachOnce(20);
@@ -224,6 +229,7 @@ TEST_F(KafkaSinkTest, LargeRowsBelowTheLimitPass) {
   ExpectEachOnce(3);
 }
 
+// Cases: 55.
 TEST_F(KafkaSinkTest, TransactionsAreSeenWhole) {
   auto sink = MakeSink();
   OpenAt(*sink);
@@ -241,6 +247,7 @@ TEST_F(KafkaSinkTest, TransactionsAreSeenWhole) {
   }
 }
 
+// Cases: 55.
 TEST_F(KafkaSinkTest, AnotherDataDirIsRefusedAndFencesNobody) {
   auto sink = MakeSink();
   OpenAt(*sink);
@@ -250,6 +257,79 @@ TEST_F(KafkaSinkTest, AnotherDataDirIsRefusedAndFencesNobody) {
   EXPECT_EQ(status.code(), Code::kFailedPrecondition);
   EXPECT_NE(status.message().find("another data_dir"), std::string::npos);
   Deliver(*sink, NumberedDelivery(stream_, 10, 1));
+}
+
+// A process that stands still for less and for more than its transaction may take: Kafka ends the
+// transaction meanwhile, and its rows come once.
+// Cases: 55.
+TEST_F(KafkaSinkTest, OutagesShorterAndLongerThanATransactionMayTake) {
+  options_.transaction_timeout = std::chrono::milliseconds(1'000);
+  constexpr uint64_t kRows = 1'000;
+  const pid_t child = fork();
+  if (child == 0) {
+    auto sink = MakeSink();
+    int opened = 0;
+    for (uint64_t at = 0; at < kRows; ++opened) {
+      const Result<SinkPosition> position = sink->Open({});
+      at = position.ok() ? position->delivered.value_or(Offset(0)).value() : at;
+      while (position.ok() && at < kRows &&
+             sink->Deliver(NumberedDelivery(stream_, at, 5), {}).ok()) {
+        at += 5;
+      }
+    }
+    _exit(opened);
+  }
+  for (const int outage_ms : {300, 2'500, 500, 2'500}) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    kill(child, SIGSTOP);
+    std::this_thread::sleep_for(std::chrono::milliseconds(outage_ms));
+    kill(child, SIGCONT);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status)) << status;
+  // A transaction was ended by Kafka at least once.
+  EXPECT_GT(WEXITSTATUS(status), 1);
+  ExpectEachOnce(kRows);
+}
+
+// Cases: 55.
+TEST_F(KafkaSinkTest, ThePositionOutlivesCompaction) {
+  const std::string positions = "millrace-" + pipeline_ + "-live-positions";
+  auto admin = kafka::KafkaAdmin::Make(options_.kafka, {});
+  ASSERT_TRUE(admin.ok());
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  ASSERT_TRUE((*admin)
+                  ->EnsureTopics({{.name = positions,
+                                   .partitions = 1,
+                                   .replication_factor = -1,
+                                   .settings = {{"cleanup.policy", "compact"},
+                                                {"segment.ms", "100"},
+                                                {"max.compaction.lag.ms", "100"},
+                                                {"delete.retention.ms", "0"},
+                                                {"min.cleanable.dirty.ratio", "0.01"}}}},
+                                 deadline, {})
+                  .ok());
+  auto sink = MakeSink();
+  OpenAt(*sink);
+  uint64_t delivered = 0;
+  const auto kept = [&] {
+    const auto records = kafka::testing::DumpTopic(options_.kafka, positions, 1);
+    return records.ok() ? records->size() : 0;
+  };
+  // Segments end, and are compacted, as others are written.
+  do {
+    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << kept() << " positions are kept";
+    for (int i = 0; i < 40; ++i, delivered += 2) {
+      Deliver(*sink, NumberedDelivery(stream_, delivered, 2));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  } while (kept() >= delivered / 2 / 2);
+  EXPECT_EQ(*sink->ReadPosition(), Offset(delivered));
+  auto next = MakeSink();
+  EXPECT_EQ(OpenAt(*next), Offset(delivered));
+  Deliver(*next, NumberedDelivery(stream_, delivered, 2));
+  ExpectEachOnce(delivered + 2);
 }
 
 TEST_F(KafkaSinkTest, UnreachableBrokersAreUnavailable) {

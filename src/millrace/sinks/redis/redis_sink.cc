@@ -305,7 +305,7 @@ Status RedisSink::CheckOwnership() const {
     }
   }
   if (!replies[1].is_nil() && replies[1].text() != owner_) {
-    return FailedPrecondition(fmt::format(
+    return Fenced(fmt::format(
         "another process writes as sink '{}' of pipeline '{}' into Redis at {}: stop one of them",
         context_.name, context_.pipeline, options_.client.url.Address()));
   }

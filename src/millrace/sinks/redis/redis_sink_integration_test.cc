@@ -182,6 +182,7 @@ TEST_F(RedisSinkTest, MovesThePositionWithoutRows) {
   EXPECT_EQ(*sink->ReadPosition(), Offset(7));
 }
 
+// Cases: 56.
 TEST_F(RedisSinkTest, ConnectionCutBeforeExecLosesNothing) {
   TcpProxy proxy("127.0.0.1", std::to_string(client_options_.url.port));
   auto sink = MakeProxiedSink(proxy);
@@ -195,6 +196,7 @@ TEST_F(RedisSinkTest, ConnectionCutBeforeExecLosesNothing) {
   EXPECT_EQ(Run({"XLEN", "mr-test:s"}), "20");
 }
 
+// Cases: 56.
 TEST_F(RedisSinkTest, LostReplyOfExecDoublesNothing) {
   TcpProxy proxy("127.0.0.1", std::to_string(client_options_.url.port));
   auto sink = MakeProxiedSink(proxy);
@@ -208,6 +210,7 @@ TEST_F(RedisSinkTest, LostReplyOfExecDoublesNothing) {
 }
 
 // An EXEC that is on its way while the sink opens again must not write.
+// Cases: 56.
 TEST_F(RedisSinkTest, LateExecDoesNothing) {
   TcpProxy proxy("127.0.0.1", std::to_string(client_options_.url.port));
   auto slow = MakeProxiedSink(proxy);
@@ -223,6 +226,7 @@ TEST_F(RedisSinkTest, LateExecDoesNothing) {
   EXPECT_EQ(Run({"XLEN", "mr-test:s"}), "10");
 }
 
+// Cases: 56.
 TEST_F(RedisSinkTest, ZombieIsFenced) {
   auto zombie = MakeXaddSink();
   OpenAt(*zombie);
@@ -230,7 +234,7 @@ TEST_F(RedisSinkTest, ZombieIsFenced) {
   auto sink = MakeXaddSink();
   EXPECT_EQ(OpenAt(*sink), Offset(10));
   const Status status = zombie->Deliver(NumberedDelivery(stream_, 10, 10), {});
-  EXPECT_EQ(status.code(), Code::kFailedPrecondition) << status.ToString();
+  EXPECT_EQ(status.code(), Code::kFenced) << status.ToString();
   EXPECT_NE(status.message().find("another process writes"), std::string::npos);
   Deliver(*sink, NumberedDelivery(stream_, 10, 10));
   EXPECT_EQ(Run({"XLEN", "mr-test:s"}), "20");
@@ -255,6 +259,7 @@ TEST_F(RedisSinkTest, StopUnblocksWithinOneSecond) {
   proxy.Release();
 }
 
+// Cases: 56.
 TEST_F(RedisSinkTest, RefusesPoliciesThatEvictThePosition) {
   Run({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"});
   const Status status = MakeXaddSink()->Open({}).status();
@@ -264,6 +269,7 @@ TEST_F(RedisSinkTest, RefusesPoliciesThatEvictThePosition) {
   EXPECT_TRUE(MakeXaddSink()->Open({}).ok());
 }
 
+// Cases: 56.
 TEST_F(RedisSinkTest, RefusesAReplica) {
   Run({"REPLICAOF", "127.0.0.1", "1"});
   const Status status = MakeXaddSink()->Open({}).status();
@@ -272,6 +278,7 @@ TEST_F(RedisSinkTest, RefusesAReplica) {
   EXPECT_NE(status.message().find("replica"), std::string::npos);
 }
 
+// Cases: 56.
 TEST_F(RedisSinkTest, WrongTypeIsRefusedBeforeAnythingIsWritten) {
   Run({"SET", "mr-test:secretkey", "x"});
   Run({"SADD", "mr-test:h:2", "x"});
@@ -301,6 +308,7 @@ TEST_F(RedisSinkTest, AnotherDataDirIsRefused) {
   Deliver(*sink, NumberedDelivery(stream_, 10, 1));
 }
 
+// Cases: 56.
 TEST_F(RedisSinkTest, OutOfMemoryChangesNothingAndCanBeRepeated) {
   auto sink = MakeXaddSink();
   OpenAt(*sink);
@@ -315,6 +323,7 @@ TEST_F(RedisSinkTest, OutOfMemoryChangesNothingAndCanBeRepeated) {
 }
 
 // Ids grow although the stream is ahead of the commit times, and although its newest entry is gone.
+// Cases: 56.
 TEST_F(RedisSinkTest, IdsFollowAStreamThatIsAhead) {
   Run({"XADD", "mr-test:s", "1900000000000-5", "foreign", "1"});
   Run({"XDEL", "mr-test:s", "1900000000000-5"});
@@ -329,6 +338,7 @@ TEST_F(RedisSinkTest, IdsFollowAStreamThatIsAhead) {
 
 // Another client adds entries with ids of its own all the time: no row is lost to an id that does
 // not grow.
+// Cases: 56.
 TEST_F(RedisSinkTest, AForeignWriterOfTheStreamCostsNoRow) {
   std::jthread foreign([&](std::stop_token stop) {
     auto client = redis::RedisClient::Connect(client_options_, {});
@@ -364,6 +374,7 @@ TEST_F(RedisSinkTest, AForeignWriterOfTheStreamCostsNoRow) {
   EXPECT_EQ(ours, delivered);
 }
 
+// Cases: 56.
 TEST_F(RedisSinkTest, ALostPositionIsSeen) {
   auto sink = MakeXaddSink();
   OpenAt(*sink);
@@ -372,6 +383,56 @@ TEST_F(RedisSinkTest, ALostPositionIsSeen) {
   EXPECT_EQ(sink->Deliver(NumberedDelivery(stream_, 10, 10), {}).code(), Code::kUnavailable);
   EXPECT_EQ(OpenAt(*sink), std::nullopt);
   EXPECT_EQ(Run({"XLEN", "mr-test:s"}), "10");
+}
+
+// A failover: the server becomes a replica beneath an open sink.
+// Cases: 56.
+TEST_F(RedisSinkTest, ADemotedMasterTakesNothing) {
+  auto sink = MakeXaddSink();
+  OpenAt(*sink);
+  Deliver(*sink, NumberedDelivery(stream_, 0, 10));
+  Run({"REPLICAOF", "127.0.0.1", "1"});
+  const Status status = sink->Deliver(NumberedDelivery(stream_, 10, 10), {});
+  EXPECT_FALSE(status.ok());
+  EXPECT_NE(status.message().find("READONLY"), std::string::npos) << status.ToString();
+  EXPECT_EQ(sink->Open({}).status().code(), Code::kFailedPrecondition);
+  Run({"REPLICAOF", "NO", "ONE"});
+  EXPECT_EQ(Run({"XLEN", "mr-test:s"}), "10");
+  EXPECT_EQ(OpenAt(*sink), Offset(10));
+  Deliver(*sink, NumberedDelivery(stream_, 10, 10));
+  EXPECT_EQ(Run({"XLEN", "mr-test:s"}), "20");
+}
+
+// Redis comes back as it was some deliveries ago, as after a crash with appendfsync everysec or a
+// failover: those are delivered again, in order and once.
+// Cases: 56.
+TEST_F(RedisSinkTest, WhatRedisForgotIsDeliveredAgainOnce) {
+  constexpr char kPosition[] = "millrace:mrtest:live:position";
+  auto sink = MakeXaddSink();
+  OpenAt(*sink);
+  Deliver(*sink, NumberedDelivery(stream_, 0, 10));
+  Run({"COPY", "mr-test:s", "mr-test:s-before"});
+  Run({"COPY", kPosition, "mr-test:position-before"});
+  Deliver(*sink, NumberedDelivery(stream_, 10, 10));
+  Deliver(*sink, NumberedDelivery(stream_, 20, 10));
+  Run({"RENAME", "mr-test:s-before", "mr-test:s"});
+  Run({"RENAME", "mr-test:position-before", kPosition});
+  EXPECT_EQ(*sink->ReadPosition(), Offset(10));
+  EXPECT_EQ(sink->Deliver(NumberedDelivery(stream_, 30, 10), {}).code(), Code::kUnavailable);
+  EXPECT_EQ(OpenAt(*sink), Offset(10));
+  Deliver(*sink, NumberedDelivery(stream_, 10, 25));
+  EXPECT_EQ(*sink->ReadPosition(), Offset(35));
+  std::vector<std::string> ids;
+  const std::vector<std::string> entries = RunList({"XRANGE", "mr-test:s", "-", "+"});
+  for (size_t i = 0; i + 1 < entries.size(); ++i) {
+    if (entries[i] == "id") {
+      ids.push_back(entries[i + 1]);
+    }
+  }
+  ASSERT_EQ(ids.size(), 35U);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    EXPECT_EQ(ids[i], std::to_string(i));
+  }
 }
 
 TEST_F(RedisSinkTest, ReconnectsWhenOpenedAgain) {

@@ -61,6 +61,8 @@ class PostgresSource final : public Source {
   Status Resume(const SourceState& state);
   // Streams from the stored position if `verdict` lets it.
   Status ResumeFrom(const SourceState& state, const SlotVerdict& verdict);
+  // kFenced if another process has taken the slot since we streamed from it.
+  Status CheckSlotIsStillOurs(const SlotInfo& slot) const;
   // Makes the slot again, and reads every table again.
   Status StartOver(const SourceState& state);
   // Drops a slot of ours, and begins to make it; the stream then goes on with `epoch`.
@@ -152,7 +154,8 @@ class PostgresSource final : public Source {
   std::unique_ptr<pg::Connection> primary_;  // only where a standby's slot or publication is made
   bool is_standby_ = false;
   SystemInfo system_;
-  std::string instance_;  // of the server that the stream comes from
+  std::deque<int32_t> own_senders_;  // the newest walsenders that streamed to us
+  std::string instance_;             // of the server that the stream comes from
   // Of the slot that is being made.
   Epoch epoch_;
   bool reads_all_again_ = false;

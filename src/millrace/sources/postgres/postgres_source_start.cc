@@ -17,6 +17,9 @@
 namespace millrace::sources::postgres {
 namespace {
 
+// More than can be left over at the server at one time.
+constexpr size_t kOwnSendersMax = 64;
+
 using std::chrono::milliseconds;
 
 // How long an old connection of ours may still hold a slot that is to be dropped.
@@ -97,6 +100,20 @@ Status PostgresSource::Start(const SourceState& state, SourceStateStore& store,
   return status;
 }
 
+// Our own walsender may hold the slot until the server notices that its connection is gone.
+Status PostgresSource::CheckSlotIsStillOurs(const SlotInfo& slot) const {
+  const bool is_taken =
+      slot.is_active && !own_senders_.empty() &&
+      std::find(own_senders_.begin(), own_senders_.end(), slot.active_pid) == own_senders_.end();
+  if (!is_taken) {
+    return Status::Ok();
+  }
+  return Fenced(fmt::format(
+      "replication slot '{}' was ours and is streamed from by another process now (PID {} of the "
+      "server): stop one of them, and give each pipeline a slot and a data_dir of its own",
+      config_.slot, slot.active_pid));
+}
+
 Status PostgresSource::Resume(const SourceState& state) {
   TimelineHistory history;
   if (system_.timeline > state.timeline) {
@@ -108,6 +125,9 @@ Status PostgresSource::Resume(const SourceState& state) {
     if (slot.has_value() && slot->wal_status == "unreserved") {
       log_.Warn("The server is about to remove WAL that the slot needs",
                 {{"retained_wal_bytes", slot->retained_wal_bytes}});
+    }
+    if (slot.has_value()) {
+      MR_RETURN_IF_ERROR(CheckSlotIsStillOurs(*slot));
     }
     return JudgeSlot(config_.slot, slot, system_, state);
   };
@@ -369,6 +389,10 @@ Status PostgresSource::StartStreaming(SourcePosition start, bool is_fresh) {
       *reader_);
   // Only what was confirmed of this server's WAL counts, and no more than was handed over.
   const Lsn known(std::max(is_fresh ? 0 : start.end_lsn.value(), confirmed_.load()));
+  own_senders_.push_back(replication_->backend_pid());
+  if (own_senders_.size() > kOwnSendersMax) {
+    own_senders_.pop_front();
+  }
   MR_RETURN_IF_ERROR(stream->Start(std::move(replication_), start, known));
   control_.reset();
   primary_.reset();
