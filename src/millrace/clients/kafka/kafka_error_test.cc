@@ -16,7 +16,7 @@ TEST(KafkaError, Codes) {
   };
   for (const Case c : {
            Case{RD_KAFKA_RESP_ERR__FENCED, Code::kFenced},
-           Case{RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Code::kFailedPrecondition},
+           Case{RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH, Code::kFenced},
            Case{RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, Code::kPermissionDenied},
            Case{RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED, Code::kPermissionDenied},
            Case{RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, Code::kInvalidArgument},
