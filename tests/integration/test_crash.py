@@ -31,7 +31,7 @@ CASES = [(name, 1) for name in FAILPOINTS] + [
 ]
 
 
-@pytest.mark.case(2, 3, 5)
+@pytest.mark.case(2, 3, 5, 59)
 @pytest.mark.parametrize("failpoint, passes", CASES)
 def test_crash_at(failpoint, passes, tmp_path, database, unique_name, clickhouse, redis_server, kafka,
                   clickhouse_database, redis_prefix, topic_prefix):  # fmt: skip

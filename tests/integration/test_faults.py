@@ -200,6 +200,7 @@ def check_is_shown_down(servers, pipeline, down):
     assert errors.search(metrics)
 
 
+@pytest.mark.case(57)
 @pytest.mark.parametrize("down", SINKS)
 def test_sink_that_is_down_at_the_start(servers, source, pipeline, down):
     servers[SINKS[down]].stop()
@@ -216,6 +217,7 @@ def test_sink_that_is_down_at_the_start(servers, source, pipeline, down):
     check_sinks(source, pipeline)
 
 
+@pytest.mark.case(57)
 @pytest.mark.parametrize(("down", "end"), [
     ("live", "stop"), ("live", "kill"), ("warehouse", "kill"), ("events", "kill"),
 ])  # fmt: skip
@@ -236,7 +238,7 @@ def test_sink_that_goes_down_under_load(servers, source, pipeline, down, end):
     pipeline.process.wait_ready(30)
 
 
-@pytest.mark.case(11)
+@pytest.mark.case(11, 57)
 @pytest.mark.parametrize("down", ["live", "warehouse"])
 def test_sink_that_hangs_under_load(servers, source, pipeline, down):
     """It takes connections, and answers nothing."""

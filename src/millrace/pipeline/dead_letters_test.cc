@@ -181,6 +181,7 @@ class DeadLettersTest : public ::testing::Test {
   uint64_t lsn_ = 1;
 };
 
+// Case: 58.
 TEST_F(DeadLettersTest, OthersAreDeliveredAndARetryComesOnceToItsSinkAlone) {
   Target live{.refused_keys = {2}};
   Target other;
@@ -212,6 +213,7 @@ TEST_F(DeadLettersTest, ARowThatIsRefusedAgainIsANewLetter) {
   EXPECT_THAT(Letters(), ElementsAre(Pair(2, kOpen)));
 }
 
+// Case: 58.
 TEST_F(DeadLettersTest, ARetryNeverOverwritesSomethingNewer) {
   Target live{.refused_keys = {2}};
   Append({{2, 1}});
@@ -357,6 +359,7 @@ TEST_F(DeadLettersTest, TheDeskAnswersAnOperator) {
 
 // Each row is in the target once, in the order of its key, or is a letter, or a later row of its
 // key made it void.
+// Case: 58.
 TEST_F(DeadLettersTest, NothingIsLostDoubledOrReordered) {
   for (uint32_t seed = 1; seed <= 20; ++seed) {
     SCOPED_TRACE(seed);
