@@ -24,8 +24,9 @@ test: build  ## build, then every unit test and rule of STYLE.md
 test-integration: release  ## real servers, crashes and faults against build/release
 	/usr/bin/python3 -m pytest -q -p no:cacheprovider tests/integration
 
-chaos: release  ## random statements, ALTER TABLE and kill -9 for ten minutes (SECONDS=, SEED=); equal mirrors
-	tests/chaos/random_workload.py --ddl --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+chaos: release  ## random statements and kill -9, then faults of every peer, half an hour each (SECONDS=, SEED=)
+	tests/chaos/random_workload.py --ddl --seconds $(or $(SECONDS),1800) $(if $(SEED),--seed $(SEED))
+	tests/chaos/random_faults.py --quiet --seconds $(or $(SECONDS),1800) $(if $(SEED),--seed $(SEED))
 
 bench: release  ## memory of the engine, then throughput and latency on real servers, as tables
 	build/release/src/millrace/pipeline/engine_memory_bench

@@ -3,8 +3,9 @@
 
 The oracle is SQL in PostgreSQL. A trigger logs each change of engagement_events as the output that it
 must give, and finish() at the end of each transaction joins that transaction's entries with the
-content of that moment: as of its commit, in commit order. A rollback takes its entries along. The
-tables of the oracle are not published.
+content of that moment: as of its commit, in commit order, which it makes that of several sessions by
+letting them commit one by one. A rollback takes its entries along. The tables of the oracle are not
+published.
 """
 
 import json
@@ -25,12 +26,13 @@ PROGRAM = Path(os.environ.get("MILLRACE_PROGRAM", ROOT / "build/release/millrace
 
 ORACLE = """
 CREATE TABLE oracle (
-  seq bigserial PRIMARY KEY, tx xid8 NOT NULL DEFAULT pg_current_xact_id(), op text NOT NULL,
+  seq bigserial PRIMARY KEY, tx xid8 NOT NULL DEFAULT pg_current_xact_id(), committed bigint, op text NOT NULL,
   event_id bigint NOT NULL, content_id uuid, user_id uuid, event_type text, event_ts timestamptz,
   duration_ms integer, device text, raw_payload jsonb, content_slug text, content_title text,
   content_type text, length_seconds integer, publish_ts timestamptz,
   engagement_seconds float8, engagement_percent float8);
 CREATE INDEX ON oracle (tx);
+CREATE SEQUENCE oracle_commits;
 
 CREATE FUNCTION oracle_log() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -48,14 +50,19 @@ END $$;
 CREATE TRIGGER oracle AFTER INSERT OR UPDATE OR DELETE ON engagement_events
   FOR EACH ROW EXECUTE FUNCTION oracle_log();
 
-CREATE FUNCTION oracle_finish() RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION oracle_finish() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE number bigint;
+BEGIN
+  PERFORM pg_advisory_xact_lock(1);
+  number := nextval('oracle_commits');
   UPDATE oracle o SET
     content_slug = c.slug, content_title = c.title, content_type = c.content_type,
     length_seconds = c.length_seconds, publish_ts = c.publish_ts,
     engagement_percent = round((100 * (o.duration_ms / 1000.0) / nullif(c.length_seconds, 0))::numeric, 2)
   FROM content c WHERE o.tx = pg_current_xact_id() AND c.id = o.content_id;
-  UPDATE oracle SET engagement_seconds = duration_ms / 1000.0 WHERE tx = pg_current_xact_id();
-$$;
+  UPDATE oracle SET engagement_seconds = duration_ms / 1000.0, committed = number
+  WHERE tx = pg_current_xact_id();
+END $$;
 """
 
 CONFIG = """
@@ -250,8 +257,8 @@ class Source:
             "DELETE FROM content WHERE id = (SELECT c.id FROM content c WHERE NOT EXISTS"
             " (SELECT FROM engagement_events e WHERE e.content_id = c.id) LIMIT 1) RETURNING id"
         )
-        for (content,) in rows:
-            self.contents.remove(str(content))
+        gone = {str(content) for (content,) in rows}
+        self.contents = [content for content in self.contents if content not in gone]
 
     def random_transaction(self, changes=8):
         """Changes of every kind, a reference change among them; some roll back."""
@@ -300,7 +307,7 @@ class Source:
     def outputs(self):
         """Every output of enriched_engagements, in commit order."""
         with self.connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
-            cursor.execute("SELECT * FROM oracle ORDER BY seq")
+            cursor.execute("SELECT * FROM oracle ORDER BY committed, seq")
             rows = cursor.fetchall()
         self.connection.rollback()
         return [(row["op"], canonical(row)) for row in rows]
@@ -377,8 +384,8 @@ class Pipeline:
                 entries += [(key, fields) for _, fields in client.xrange(key)]
         return sorted(entries, key=lambda entry: (int(entry[1]["_version"]), "_deleted" not in entry[1]))
 
-    def kafka_messages(self):
-        """Every message of the topic that a read_committed consumer sees: (key, value)."""
+    def kafka_messages(self, topic=None):
+        """Every message of a topic, ours unless given, that a read_committed consumer sees: (key, value)."""
         from confluent_kafka import Consumer, KafkaError, TopicPartition
 
         consumer = Consumer({
@@ -388,7 +395,7 @@ class Pipeline:
         })  # fmt: skip
         messages = []
         try:
-            consumer.assign([TopicPartition(self.topic, 0, 0)])
+            consumer.assign([TopicPartition(topic or self.topic, 0, 0)])
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
                 message = consumer.poll(1.0)
