@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Deliveries whose outcome is unknown, against a real server: see clickhouse_test_target.h.
+// Deliveries whose outcome is unknown, against a real server: see testing/clickhouse_test_target.h.
 #include <csignal>
 #include <fstream>
 
-#include "millrace/sinks/clickhouse/clickhouse_test_target.h"
+#include "millrace/sinks/clickhouse/testing/clickhouse_test_target.h"
 
 namespace millrace::sinks::clickhouse {
 namespace {
@@ -219,7 +219,7 @@ TEST_F(ClickHouseSinkTest, OldPlanIsSettledByReading) {
   target_->Run(forget + "10000");
   target_->Run(fmt::format("ALTER TABLE {}.events DROP PARTITION 1", target_->database));
   EXPECT_EQ(target_->Count("events"), "2000");
-  target_->now += std::chrono::hours(3);
+  target_->passed = std::chrono::hours(3);
   DeliverAndDie({Events()}, batch);
   EXPECT_EQ(target_->Count("events"), "3000");
   target_->Run(forget + "0");
@@ -232,6 +232,23 @@ TEST_F(ClickHouseSinkTest, OldPlanIsSettledByReading) {
   EXPECT_EQ(target_->ReadOne(fmt::format("SELECT toString(uniqExact(_version)) FROM {}.events",
                                          target_->database)),
             "3000");
+}
+
+// Cases: 54.
+TEST_F(ClickHouseSinkTest, AClockThatJumpsForgetsNoToken) {
+  target_->MapStreams({Events()});
+  Open({Events()});
+  MakeTotals();
+  const DeliveryBatch batch = MakeDelivery({Rows(Events(), 0, 100)});
+  DeliverAndDie({Events()}, batch);
+  // Whether the view has the rows could not be read.
+  for (const int hours : {-24, 24}) {
+    target_->wall_jump = std::chrono::hours(hours);
+    DeliverAndDie({Events()}, batch);
+  }
+  Deliver(*Open({Events()}), batch);
+  ExpectRows(100);
+  EXPECT_EQ(Total(), "100");
 }
 
 // Cases: 54.

@@ -50,14 +50,14 @@ std::string Range(Offset first, Offset end) {
 
 }  // namespace
 
-ClickHouseSink::ClickHouseSink(ClickHouseOptions options, SinkContext context, WallClock clock)
+ClickHouseSink::ClickHouseSink(ClickHouseOptions options, SinkContext context, Clock clock)
     : options_(std::move(options)),
       context_(std::move(context)),
       clock_(std::move(clock)),
       streams_(context_.streams) {}
 
 Result<std::unique_ptr<ClickHouseSink>> ClickHouseSink::Make(ClickHouseOptions options,
-                                                             SinkContext context, WallClock clock) {
+                                                             SinkContext context, Clock clock) {
   MR_CHECK(context.delivery_log != nullptr);
   std::unique_ptr<ClickHouseSink> sink(
       new ClickHouseSink(std::move(options), std::move(context), std::move(clock)));
@@ -276,7 +276,7 @@ DeliveryPlan ClickHouseSink::MakePlan(const DeliveryBatch& batch,
   plan.end = batch.end;
   plan.position = batch.position;
   plan.encoder_version = kEncoderVersion;
-  plan.planned_at_ms = NowMillis();
+  plan.planned_at = clock_();
   for (const Block& block : blocks) {
     const Stream& stream = *block.encoder->stream();
     TablePlan table;
@@ -324,11 +324,11 @@ Status ClickHouseSink::Insert(const Block& block, const std::string& token, std:
 }
 
 bool ClickHouseSink::MayHaveForgotten(const PreparedTable& table) const {
-  const std::chrono::milliseconds age(NowMillis() - plan_->planned_at_ms);
+  const std::optional<std::chrono::milliseconds> age = Elapsed(plan_->planned_at, clock_());
   // Half of the lifetime: the clocks of two machines, and the time that the insert itself takes.
   const std::chrono::seconds trust =
       table.is_replicated ? std::min(table.token_lifetime / 2, kTokenTrust) : kTokenTrust;
-  return age.count() < 0 || age > trust;
+  return !age || *age > trust;
 }
 
 Result<size_t> ClickHouseSink::CountFound(const Block& block, std::stop_token stop,
@@ -416,10 +416,6 @@ Status ClickHouseSink::InsertMissing(const Block& block, const TablePlan& plan,
   // Other rows than the plan's: a token of their own.
   return Insert(rest, fmt::format("{}/rest/{:016x}", plan.token, Checksum(rest.bytes.Pieces())),
                 std::move(stop));
-}
-
-int64_t ClickHouseSink::NowMillis() const {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(clock_().time_since_epoch()).count();
 }
 
 Result<std::optional<Offset>> ClickHouseSink::ReadPosition() {

@@ -45,12 +45,12 @@ namespace millrace::sinks::clickhouse {
 // stays open.
 class ClickHouseSink : public Sink {
  public:
-  using WallClock = std::function<std::chrono::system_clock::time_point()>;
+  using Clock = std::function<Moment()>;
 
   // kInvalidArgument if options and streams do not fit.
   static Result<std::unique_ptr<ClickHouseSink>> Make(
       ClickHouseOptions options, SinkContext context,
-      WallClock clock = std::chrono::system_clock::now);
+      Clock clock = NowOfMachine);
 
   Result<SinkPosition> Open(std::stop_token stop) override;
   Status Prepare(const StreamPtr& stream, std::stop_token stop) override;
@@ -68,7 +68,7 @@ class ClickHouseSink : public Sink {
     NativeBlock bytes;  // while `slices` are there
   };
 
-  ClickHouseSink(ClickHouseOptions options, SinkContext context, WallClock clock);
+  ClickHouseSink(ClickHouseOptions options, SinkContext context, Clock clock);
 
   // Open() but for the clean-up after a failure.
   Result<SinkPosition> Connect(std::stop_token stop);
@@ -97,12 +97,11 @@ class ClickHouseSink : public Sink {
                             std::map<UInt128, size_t>& missing);
   // Sends the rows of `block` that the table does not hold.
   Status InsertMissing(const Block& block, const TablePlan& plan, std::stop_token stop);
-  int64_t NowMillis() const;
 
   // Constant after construction.
   const ClickHouseOptions options_;
   const SinkContext context_;
-  const WallClock clock_;
+  const Clock clock_;
 
   // The newest versions that are known, by name. Used by the writer thread only.
   std::map<std::string, StreamPtr> streams_;

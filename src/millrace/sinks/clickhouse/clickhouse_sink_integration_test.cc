@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ClickHouseSink against a real server: see clickhouse_test_target.h.
-#include "millrace/sinks/clickhouse/clickhouse_test_target.h"
+// ClickHouseSink against a real server: see testing/clickhouse_test_target.h.
+#include "millrace/sinks/clickhouse/testing/clickhouse_test_target.h"
 #include "millrace/sinks/testing/sink_conformance.h"
 
 namespace millrace::sinks::clickhouse {

@@ -104,7 +104,9 @@ std::string DeliveryPlan::Format() const {
                {"epoch", position.epoch.value()},
                {"lsn", position.end_lsn.value()},
                {"encoder", encoder_version},
-               {"planned_at_ms", static_cast<uint64_t>(planned_at_ms)},
+               {"planned_at_ms", static_cast<uint64_t>(planned_at.wall_ms)},
+               {"boot", planned_at.boot},
+               {"boot_ms", static_cast<uint64_t>(planned_at.boot_ms)},
                {"tables", Json::array()}};
   for (const TablePlan& table : tables) {
     json["tables"].push_back({{"database", table.database},
@@ -141,7 +143,9 @@ Result<DeliveryPlan> DeliveryPlan::Parse(std::string_view text) {
   plan.position.epoch = Epoch(static_cast<uint8_t>(Number(json, "epoch", ok)));
   plan.position.end_lsn = Lsn(Number(json, "lsn", ok));
   plan.encoder_version = static_cast<uint32_t>(Number(json, "encoder", ok));
-  plan.planned_at_ms = static_cast<int64_t>(Number(json, "planned_at_ms", ok));
+  plan.planned_at.wall_ms = static_cast<int64_t>(Number(json, "planned_at_ms", ok));
+  plan.planned_at.boot = Text(json, "boot", ok);
+  plan.planned_at.boot_ms = static_cast<int64_t>(Number(json, "boot_ms", ok));
   const auto tables = json.find("tables");
   if (tables == json.end() || !tables->is_array()) {
     return corrupt;

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "millrace/common/clock.h"
 #include "millrace/common/result.h"
 #include "millrace/model/position.h"
 
@@ -35,7 +36,7 @@ struct DeliveryPlan {
   Offset end;
   SourcePosition position;
   uint32_t encoder_version = 0;
-  int64_t planned_at_ms = 0;  // wall clock, since 1970: how old the tokens are
+  Moment planned_at;  // how old the tokens are
   std::vector<TablePlan> tables;
 
   std::string Format() const;

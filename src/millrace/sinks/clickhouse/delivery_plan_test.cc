@@ -16,7 +16,7 @@ DeliveryPlan Plan() {
   plan.end = Offset(20);
   plan.position = {Epoch(1), Lsn(0x16B374D848)};
   plan.encoder_version = 1;
-  plan.planned_at_ms = 1'714'979'289'000;
+  plan.planned_at = {.wall_ms = 1'714'979'289'000, .boot = "start", .boot_ms = 77};
   plan.tables = {{"app", "orders", 3, 2, 10, 999, 11, ~uint64_t{0}, "i/p/s/orders/10-20/ff"},
                  {"app", "\"odd\\ name", 4, 1, 1, 9, 12, 13, "i/p/s/odd/10-20/0d"}};
   return plan;
@@ -47,7 +47,7 @@ TEST(CheckSamePlan, OtherRowsNeverPass) {
   };
   const Case cases[] = {
       {Code::kOk, [](DeliveryPlan&) {}},
-      {Code::kOk, [](DeliveryPlan& p) { p.planned_at_ms += 5; }},
+      {Code::kOk, [](DeliveryPlan& p) { p.planned_at.wall_ms += 5; }},
       {Code::kOk, [](DeliveryPlan& p) { p.tables[0].token = "other"; }},
       {Code::kInternal, [](DeliveryPlan& p) { p.end = Offset(19); }},
       {Code::kInternal, [](DeliveryPlan& p) { p.first = Offset(11); }},

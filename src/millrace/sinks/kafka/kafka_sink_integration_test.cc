@@ -280,8 +280,10 @@ TEST_F(KafkaSinkTest, OutagesShorterAndLongerThanATransactionMayTake) {
     _exit(opened);
   }
   for (const int outage_ms : {300, 2'500, 500, 2'500}) {
+    // tidy-ok: sleep, the outage comes at any moment and lasts so long
     std::this_thread::sleep_for(std::chrono::milliseconds(400));
     kill(child, SIGSTOP);
+    // tidy-ok: sleep, as above
     std::this_thread::sleep_for(std::chrono::milliseconds(outage_ms));
     kill(child, SIGCONT);
   }
@@ -323,6 +325,7 @@ TEST_F(KafkaSinkTest, ThePositionOutlivesCompaction) {
     for (int i = 0; i < 40; ++i, delivered += 2) {
       Deliver(*sink, NumberedDelivery(stream_, delivered, 2));
     }
+    // tidy-ok: sleep, the broker does not tell when it has compacted
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
   } while (kept() >= delivered / 2 / 2);
   EXPECT_EQ(*sink->ReadPosition(), Offset(delivered));
