@@ -254,7 +254,8 @@ def main(arguments):
     parser.add_argument("--seconds", type=float, default=1800)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--kinds", default="",
-                        help=f"only faults whose name has one of these words in it: {', '.join(PEERS)}, link, kill, ...")  # fmt: skip
+                        help="only faults whose name has one of these words in it: "
+                        f"{', '.join(PEERS)}, link, kill, ...")  # fmt: skip
     parser.add_argument("--report", type=Path, help="a Markdown file to write")
     parser.add_argument("--quiet", action="store_true", help="does not show each fault")
     options = parser.parse_args(arguments)

@@ -48,9 +48,9 @@ class ClickHouseSink : public Sink {
   using Clock = std::function<Moment()>;
 
   // kInvalidArgument if options and streams do not fit.
-  static Result<std::unique_ptr<ClickHouseSink>> Make(
-      ClickHouseOptions options, SinkContext context,
-      Clock clock = NowOfMachine);
+  static Result<std::unique_ptr<ClickHouseSink>> Make(ClickHouseOptions options,
+                                                      SinkContext context,
+                                                      Clock clock = NowOfMachine);
 
   Result<SinkPosition> Open(std::stop_token stop) override;
   Status Prepare(const StreamPtr& stream, std::stop_token stop) override;

@@ -280,11 +280,10 @@ TEST_F(KafkaSinkTest, OutagesShorterAndLongerThanATransactionMayTake) {
     _exit(opened);
   }
   for (const int outage_ms : {300, 2'500, 500, 2'500}) {
-    // tidy-ok: sleep, the outage comes at any moment and lasts so long
-    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    using std::chrono::milliseconds;
+    std::this_thread::sleep_for(milliseconds(400));  // tidy-ok: sleep, at any moment
     kill(child, SIGSTOP);
-    // tidy-ok: sleep, as above
-    std::this_thread::sleep_for(std::chrono::milliseconds(outage_ms));
+    std::this_thread::sleep_for(milliseconds(outage_ms));  // tidy-ok: sleep, it lasts so long
     kill(child, SIGCONT);
   }
   int status = 0;
@@ -325,8 +324,8 @@ TEST_F(KafkaSinkTest, ThePositionOutlivesCompaction) {
     for (int i = 0; i < 40; ++i, delivered += 2) {
       Deliver(*sink, NumberedDelivery(stream_, delivered, 2));
     }
-    // tidy-ok: sleep, the broker does not tell when it has compacted
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    // The broker does not tell when it has compacted.
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));  // tidy-ok: sleep, see above
   } while (kept() >= delivered / 2 / 2);
   EXPECT_EQ(*sink->ReadPosition(), Offset(delivered));
   auto next = MakeSink();

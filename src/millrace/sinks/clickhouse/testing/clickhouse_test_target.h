@@ -143,7 +143,7 @@ class Target {
   // Every version that a sink was made with, as the store of a data_dir keeps them.
   std::map<std::pair<StreamId, SchemaVersion>, StreamPtr> versions;
   std::vector<std::string> log_lines;
-  std::chrono::milliseconds passed{0};       // since the test began, it says
+  std::chrono::milliseconds passed{0};     // since the test began, it says
   std::chrono::milliseconds wall_jump{0};  // of the wall clock alone
 };
 
