@@ -23,6 +23,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kSubdirectory[] = "rocksdb";
+// What an open writes at once, a few files and the log of them, with room to spare.
+constexpr uint64_t kFreeToOpen = uint64_t{16} << 20;
 // A write of this size is beyond what batches of common rows come to.
 constexpr size_t kLargeWrite = size_t{24} << 20;
 
@@ -161,6 +163,11 @@ Result<std::unique_ptr<Database>> Database::Open(const OpenOptions& options) {
   families.emplace_back(rocksdb::kDefaultColumnFamilyName, MakeSmallFamilyOptions());
   for (const auto& [name, handle, family] : known) {
     families.emplace_back(name, family);
+  }
+  // With no room for the files that an open makes, RocksDB may abort the process.
+  uint64_t free_bytes = 0;
+  if (db_options.env->GetFreeSpace(options.path, &free_bytes).ok() && free_bytes < kFreeToOpen) {
+    return database->ToStatus(rocksdb::Status::NoSpace("too little is free"), "open data_dir");
   }
   // A newer format may have more families, and RocksDB wants all of them to be named.
   std::vector<std::string> stored;

@@ -47,8 +47,8 @@ class FillingFile final : public rocksdb::FSWritableFileOwnerWrapper {
 
 class FillingFileSystem final : public rocksdb::FileSystemWrapper {
  public:
-  explicit FillingFileSystem(const std::atomic<bool>& full)
-      : FileSystemWrapper(rocksdb::FileSystem::Default()), full_(full) {}
+  FillingFileSystem(const std::atomic<bool>& full, const std::atomic<uint64_t>& free)
+      : FileSystemWrapper(rocksdb::FileSystem::Default()), full_(full), free_(free) {}
   const char* Name() const override { return "FillingFileSystem"; }
   rocksdb::IOStatus NewWritableFile(const std::string& path, const rocksdb::FileOptions& options,
                                     std::unique_ptr<rocksdb::FSWritableFile>* file,
@@ -60,14 +60,21 @@ class FillingFileSystem final : public rocksdb::FileSystemWrapper {
     }
     return status;
   }
+  rocksdb::IOStatus GetFreeSpace(const std::string& /*path*/, const rocksdb::IOOptions& /*options*/,
+                                 uint64_t* free, rocksdb::IODebugContext* /*debug*/) override {
+    *free = free_;
+    return rocksdb::IOStatus::OK();
+  }
 
  private:
   const std::atomic<bool>& full_;
+  const std::atomic<uint64_t>& free_;
 };
 
 class DiskFullTest : public testing::StoreFixture {
  protected:
-  DiskFullTest() : env_(rocksdb::NewCompositeEnv(std::make_shared<FillingFileSystem>(full_))) {
+  DiskFullTest()
+      : env_(rocksdb::NewCompositeEnv(std::make_shared<FillingFileSystem>(full_, free_))) {
     options_.env = env_.get();
   }
   ~DiskFullTest() override { store_.reset(); }
@@ -81,6 +88,7 @@ class DiskFullTest : public testing::StoreFixture {
   }
 
   std::atomic<bool> full_{false};
+  std::atomic<uint64_t> free_{uint64_t{1} << 30};
   const std::unique_ptr<rocksdb::Env> env_;
 };
 
@@ -138,6 +146,16 @@ TEST_F(DiskFullTest, OpeningOnAFullDiskSaysSo) {
   full_ = false;
   Open();
   EXPECT_EQ(store_->AppendEnd(), Offset(10));
+}
+
+TEST_F(DiskFullTest, ADiskWithoutRoomForAnOpenIsNamed) {
+  store_.reset();
+  free_ = 1 << 20;
+  const auto opened = OpenRocksDbStore(options_);
+  EXPECT_EQ(opened.status().code(), Code::kResourceExhausted);
+  EXPECT_THAT(opened.status().message(), HasSubstr("is full; free space on it"));
+  free_ = 1 << 30;
+  Reopen();
 }
 
 }  // namespace
