@@ -31,8 +31,8 @@ class Difference:
 
     def bags(self, target, wanted, found):
         """Rows where nothing hides a double; each is something hashable that names it."""
-        self.rows[target] += len(found)
         wanted, found = Counter(wanted), Counter(found)
+        self.rows[target] += found.total()
         for row, count in (wanted - found).items():
             self.add("lost", target, row, count)
         for row, count in (found - wanted).items():
