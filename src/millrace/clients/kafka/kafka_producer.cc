@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "millrace/clients/kafka/kafka_producer.h"
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
@@ -21,6 +23,9 @@ namespace {
 // Delivery reports are looked at every so many messages.
 constexpr size_t kMessagesPerPoll = 1024;
 constexpr int kFullQueuePollMs = 20;
+// What a stop waits for at most. A commit whose answer has not come by then is left to the next
+// producer.
+constexpr std::chrono::seconds kCommitWait{2};
 
 }  // namespace
 
@@ -168,31 +173,35 @@ Status KafkaProducer::FirstFailedMessage() const {
 
 Status KafkaProducer::Commit(Deadline deadline, std::stop_token stop) {
   constexpr std::string_view kAttempted = "commit a Kafka transaction";
-  while (true) {
-    const ErrorPtr error(rd_kafka_commit_transaction(handle_->get(), SliceMs(deadline)));
-    if (error == nullptr) {
-      in_transaction_ = false;
-      return Status::Ok();
-    }
-    const int code = rd_kafka_error_code(error.get());
-    if (rd_kafka_error_is_fatal(error.get()) != 0) {
-      return Classify(code, /*is_fatal=*/true, kAttempted);
-    }
-    if (rd_kafka_error_txn_requires_abort(error.get()) != 0) {
-      if (failed_error_ == 0) {
-        // The commit may be under way, and an abort beside it takes its answer for one of its own:
-        // librdkafka 2.0 ends the process then (pull request 3331). The next producer settles it.
-        return Classify(code, false, kAttempted);
-      }
-      Abort(deadline);
-      return FirstFailedMessage();
-    }
-    if (rd_kafka_error_is_retriable(error.get()) == 0) {
-      // Neither abortable nor retriable: whether the coordinator committed is not known.
-      return TimedOut(KafkaErrorStatus(code, kAttempted).message() + "; its outcome is unknown");
-    }
+  while (rd_kafka_flush(handle_->get(), SliceMs(deadline)) != RD_KAFKA_RESP_ERR_NO_ERROR) {
     MR_RETURN_IF_ERROR(CheckGoOn(deadline, stop, kAttempted));
   }
+  // Asked for once, not in slices: a further call that librdkafka does not begin in time makes it
+  // forget what its producer is at, and an answer that comes just then ends the process (2.0: it
+  // takes the commit for an abort).
+  const auto limit = std::min(deadline, std::chrono::steady_clock::now() + kCommitWait);
+  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+      limit - std::chrono::steady_clock::now());
+  const ErrorPtr error(rd_kafka_commit_transaction(
+      handle_->get(), static_cast<int>(std::max(left, std::chrono::milliseconds(1)).count())));
+  if (error == nullptr) {
+    in_transaction_ = false;
+    return Status::Ok();
+  }
+  const int code = rd_kafka_error_code(error.get());
+  if (rd_kafka_error_is_fatal(error.get()) != 0) {
+    return Classify(code, /*is_fatal=*/true, kAttempted);
+  }
+  if (rd_kafka_error_txn_requires_abort(error.get()) == 0) {
+    return TimedOut(KafkaErrorStatus(code, kAttempted).message() + "; its outcome is unknown");
+  }
+  if (failed_error_ == 0) {
+    // The commit may be under way, and an abort beside it takes its answer for one of its own:
+    // librdkafka 2.0 ends the process then (pull request 3331). The next producer settles it.
+    return Classify(code, false, kAttempted);
+  }
+  Abort(deadline);
+  return FirstFailedMessage();
 }
 
 void KafkaProducer::Abort(Deadline deadline) {
