@@ -36,7 +36,7 @@ from chaos_rig import PEERS, Rig  # noqa: E402
 
 FAULTS_IN_A_ROUND = 12
 DELIVERY_SECONDS = 150  # more than a Kafka transaction's timeout and a request's together
-CALM_SECONDS = 2
+CALM_SECONDS = 8
 
 
 class Tail:
