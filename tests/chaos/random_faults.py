@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 from collections import deque
@@ -216,6 +217,7 @@ def report(run, command):
         " peer, a connection, the disk or the clock is disturbed or Millrace is stopped by SIGSTOP do not count,"
         " those in which it was killed do, and so do those after a disturbance.", "",
     ]  # fmt: skip
+    head = [line for text in head for line in textwrap.wrap(text, 115) or [""]]
     return "\n".join([*head, *run.lines(), "", *run.fault_lines(), ""])
 
 
